@@ -1,0 +1,1 @@
+"""A compiler backend for multicore mobile NPUs; knows nothing of TVM."""

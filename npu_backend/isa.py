@@ -1,0 +1,359 @@
+"""The only instruction table: encoder, decoder, disassembler and the emulator's C header all come from it.
+
+An instruction is a multiple of eight bytes, little-endian: ``u16 opcode, u16 size in 8-byte words, u32 origin`` (index
+into the program's table of ONNX nodes), then the fields below in order. Addresses named ``dram`` are byte offsets into
+the program's DRAM image, all others are byte offsets into the scratchpad (SPM) of the instruction's own core.
+
+Every feature map is ``[h, w, c]`` with contiguous channels; ``*_row_bytes`` and ``*_column_bytes`` are strides.
+``counts`` and strides of four axes are outermost first; unused axes have count 1.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from npu_backend.errors import ProgramError
+
+ISA_VERSION = 1
+
+# Output channels are packed in blocks of this many, and convolution weights in groups of this many input channels.
+CHANNEL_BLOCK = 16
+WEIGHT_CHUNK = 64
+WEIGHT_GROUP = 4
+
+
+class Engine(IntEnum):
+    """The decoupled engines of a core; each runs its own stream in order."""
+
+    LOAD = 0
+    STORE = 1
+    NETWORK = 2
+    MATRIX = 3
+    VECTOR = 4
+
+
+class DataType(IntEnum):
+    """Element types an instruction can name."""
+
+    UINT8 = 0
+    INT8 = 1
+    INT16 = 2
+    INT32 = 3
+    FLOAT16 = 4
+    FLOAT32 = 5
+
+
+DATA_TYPES = {member.name.lower(): member for member in DataType}
+
+
+class BinaryFunction(IntEnum):
+    """Element-wise functions of two tensors."""
+
+    ADD = 0
+    MULTIPLY = 1
+
+
+class PoolFunction(IntEnum):
+    """Window reductions. The averages divide by the valid elements, or by the whole window."""
+
+    MAXIMUM = 0
+    AVERAGE_VALID = 1
+    AVERAGE_WINDOW = 2
+
+
+class ResizeFunction(IntEnum):
+    """Interpolations of a resize."""
+
+    NEAREST = 0
+    BILINEAR = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: C type (`u32`, `i32`, `f32`, `u64`), number of elements, meaning."""
+
+    name: str
+    type: str
+    meaning: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Format:
+    """One opcode: number, engine (None: any), fields in encoding order, meaning."""
+
+    name: str
+    code: int
+    engine: Engine | None
+    fields: tuple[Field, ...]
+    meaning: str
+
+
+def parse_fields(text: str) -> tuple[Field, ...]:
+    """Fields from lines ``type name[count] meaning``."""
+    rows = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        type_name, name, meaning = (line.split(None, 2) + [""])[:3]
+        stem, _, count = name.rstrip("]").partition("[")
+        rows.append(Field(stem, type_name, meaning, int(count or 1)))
+    return tuple(rows)
+
+
+_TRANSFER = """
+u64 dram           byte offset in the DRAM image
+u32 spm            byte offset in the scratchpad
+u32 run_bytes      contiguous bytes moved at each step
+u32 counts[4]      steps on the four outer axes
+u32 dram_strides[4] bytes
+u32 spm_strides[4]  bytes
+"""
+
+_WINDOW = """
+u32 input
+u32 input_row_bytes
+u32 input_column_bytes
+u32 input_height       rows present in the scratchpad; outside them lies padding
+u32 input_width
+u32 input_channels
+u32 output
+u32 output_row_bytes
+u32 output_column_bytes
+u32 output_height
+u32 output_width
+u32 output_channels
+u32 kernel_height
+u32 kernel_width
+u32 stride_height
+u32 stride_width
+u32 dilation_height
+u32 dilation_width
+i32 pad_top            output row 0 starts this many rows above input row 0 (negative: below)
+i32 pad_left
+u32 input_type         DataType
+u32 output_type        DataType
+i32 input_zero_point   the value of padding
+i32 output_zero_point
+"""
+
+_MATRIX = _WINDOW + """
+i32 clamp_low          bounds of the output code, after the zero point
+i32 clamp_high
+u32 weights
+u32 parameters         per block: int32 bias[16], then float32 multiplier[16]
+u32 block_bytes        distance from one block of 16 output channels to the next, for weights and parameters
+"""
+
+_ELEMENTS = """
+u32 input
+u32 output
+u32 counts[4]
+u32 input_strides[4]   bytes
+u32 output_strides[4]  bytes
+"""
+
+FORMATS: tuple[Format, ...] = (
+    Format("WAIT", 1, None, parse_fields("u32 semaphore\n u32 reserved"), "block until the semaphore is positive, take one"),
+    Format("SIGNAL", 2, None, parse_fields("u32 semaphore\n u32 reserved"), "add one to the semaphore when all before is done"),
+    Format("LOAD", 3, Engine.LOAD, parse_fields(_TRANSFER), "DRAM to scratchpad"),
+    Format("STORE", 4, Engine.STORE, parse_fields(_TRANSFER), "scratchpad to DRAM"),
+    Format("SEND", 5, Engine.NETWORK, parse_fields("""
+        u32 destination_core
+        u32 spm                 source, in the own scratchpad
+        u32 destination_spm
+        u32 run_bytes
+        u32 counts[4]
+        u32 spm_strides[4]
+        u32 destination_strides[4]
+        """), "own scratchpad to another core's, over the network"),
+    Format("CONV", 6, Engine.MATRIX, parse_fields(_MATRIX + """
+        u32 accumulators        int32 [output_height][output_width][output_channels rounded up to 16]
+        u32 load_accumulators   1: add to what is there, 0: start from zero
+        u32 keep_accumulators   1: write only accumulators, 0: requantise and write the output
+        """), "convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4] int8, "
+              "chunks and groups only as many as the channels fill"),
+    Format("DEPTHWISE", 7, Engine.MATRIX, parse_fields(_MATRIX + "u32 reserved"),
+           "depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8"),
+    Format("POOL", 8, Engine.VECTOR, parse_fields(_WINDOW + """
+        u32 function            PoolFunction
+        f32 input_scale
+        f32 output_scale
+        u32 valid_top           rows of the whole input above input row 0, for a divisor that counts only them
+        """), "window maximum or average"),
+    Format("MEAN", 9, Engine.VECTOR, parse_fields("""
+        u32 input
+        u32 input_row_bytes
+        u32 input_column_bytes
+        u32 input_height
+        u32 input_width
+        u32 channels
+        u32 output
+        u32 input_type
+        u32 output_type
+        i32 input_zero_point
+        i32 output_zero_point
+        f32 input_scale
+        f32 output_scale
+        u32 reserved
+        """), "mean over all pixels, per channel"),
+    Format("TABLE", 10, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 table  256 bytes\n u32 reserved"),
+           "8-bit code to 8-bit code by a table indexed by the raw byte"),
+    Format("COPY", 11, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 element_bytes\n u32 reserved"),
+           "elements from one strided view to another"),
+    Format("FILL", 12, Engine.VECTOR, parse_fields("""
+        u32 output
+        u32 element_bytes
+        u32 counts[4]
+        u32 output_strides[4]
+        u32 value               the element's bytes, little-endian
+        u32 reserved
+        """), "one value into a strided view"),
+    Format("BINARY", 13, Engine.VECTOR, parse_fields("""
+        u32 left
+        u32 right
+        u32 output
+        u32 function            BinaryFunction
+        u32 counts[4]
+        u32 left_strides[4]     bytes; zero broadcasts
+        u32 right_strides[4]
+        u32 output_strides[4]
+        u32 left_type
+        u32 right_type
+        u32 output_type
+        i32 left_zero_point
+        i32 right_zero_point
+        i32 output_zero_point
+        f32 left_scale
+        f32 right_scale
+        f32 output_scale
+        u32 reserved
+        """), "element-wise function of two quantised tensors"),
+    Format("QUANTIZE", 14, Engine.VECTOR, parse_fields(_ELEMENTS + """
+        f32 scale
+        i32 zero_point
+        u32 output_type
+        u32 reserved
+        """), "float32 to integer codes"),
+    Format("DEQUANTIZE", 15, Engine.VECTOR, parse_fields(_ELEMENTS + """
+        f32 scale
+        i32 zero_point
+        u32 input_type
+        u32 reserved
+        """), "integer codes to float32"),
+    Format("RESIZE", 16, Engine.VECTOR, parse_fields("""
+        u32 input
+        u32 input_row_bytes
+        u32 input_column_bytes
+        u32 output
+        u32 output_row_bytes
+        u32 output_column_bytes
+        u32 input_height        rows present in the scratchpad
+        u32 input_width
+        u32 output_height
+        u32 output_width
+        u32 channels
+        u32 row_table           per output row: u32 first and second source row of the whole input, f32 weights of both
+        u32 column_table        the same for columns
+        u32 input_row_origin    row of the whole input that `input` points at
+        u32 input_column_origin
+        u32 function            ResizeFunction
+        u32 data_type           DataType of input and output
+        u32 reserved
+        """), "interpolation by tables"),
+    Format("SOFTMAX", 17, Engine.VECTOR, parse_fields("""
+        u32 input
+        u32 output
+        u32 counts[3]
+        u32 length              elements of the contiguous axis that is normalised
+        u32 input_strides[3]
+        u32 output_strides[3]
+        u32 table               256 float32: exponential of the code's distance below the row's maximum
+        u32 input_type
+        u32 output_type
+        i32 output_zero_point
+        f32 output_scale
+        u32 reserved
+        """), "softmax of quantised rows"),
+)  # fmt: skip
+
+FORMAT_BY_NAME: Mapping[str, Format] = {entry.name: entry for entry in FORMATS}
+_FORMAT_BY_CODE: Mapping[int, Format] = {entry.code: entry for entry in FORMATS}
+_STRUCT_CODES = {"u32": "I", "i32": "i", "f32": "f", "u64": "Q"}
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """An instruction whose fields are all numbers (array fields: tuples of numbers)."""
+
+    name: str
+    values: Mapping[str, int | float | tuple[int, ...]]
+    origin: int = 0
+
+
+def _layout(entry: Format) -> struct.Struct:
+    body = "".join(f"{field.count}{_STRUCT_CODES[field.type]}" for field in entry.fields)
+    layout = struct.Struct("<HHI" + body)
+    assert layout.size % 8 == 0, f"{entry.name}: {layout.size} bytes is no multiple of 8"
+    return layout
+
+
+_LAYOUTS: Mapping[str, struct.Struct] = {entry.name: _layout(entry) for entry in FORMATS}
+
+
+def encode(instruction: Instruction) -> bytes:
+    """Bytes of one instruction; a missing or unknown field is our own bug and asserts."""
+    entry, layout = FORMAT_BY_NAME[instruction.name], _LAYOUTS[instruction.name]
+    values: list[int | float] = []
+    for field in entry.fields:
+        value = instruction.values.get(field.name, 0) if field.name == "reserved" else instruction.values[field.name]
+        if field.count == 1:
+            values.append(value)  # type: ignore[arg-type]
+        else:
+            assert len(value) == field.count, (instruction.name, field.name, value)  # type: ignore[arg-type]
+            values.extend(value)  # type: ignore[arg-type]
+    return layout.pack(entry.code, layout.size // 8, instruction.origin, *values)
+
+
+def decode(stream: bytes) -> Iterator[Instruction]:
+    """Instructions of a stream, in order.
+
+    Raises ProgramError for an unknown opcode or a size that differs from the table's.
+    """
+    offset = 0
+    while offset < len(stream):
+        if offset + 8 > len(stream):
+            raise ProgramError(f"instruction at byte {offset} is cut off: the stream has {len(stream)} bytes")
+        code, words, origin = struct.unpack_from("<HHI", stream, offset)
+        entry = _FORMAT_BY_CODE.get(code)
+        if entry is None or _LAYOUTS[entry.name].size != words * 8 or offset + words * 8 > len(stream):
+            raise ProgramError(f"instruction at byte {offset}: opcode {code} of {words * 8} bytes is not in the table")
+        yield Instruction(entry.name, _unpack(entry, stream, offset), origin)
+        offset += words * 8
+
+
+def _unpack(entry: Format, stream: bytes, offset: int) -> dict[str, int | float | tuple[int, ...]]:
+    flat = list(_LAYOUTS[entry.name].unpack_from(stream, offset))[3:]
+    values: dict[str, int | float | tuple[int, ...]] = {}
+    for field in entry.fields:
+        taken, flat = flat[: field.count], flat[field.count :]
+        values[field.name] = taken[0] if field.count == 1 else tuple(taken)
+    return values
+
+
+def format_instruction(instruction: Instruction) -> str:
+    """One line of disassembly: the opcode and every field that is not reserved."""
+    parts = [f"{name}={_show(value)}" for name, value in instruction.values.items() if name != "reserved"]
+    return f"{instruction.name:<10} " + " ".join(parts)
+
+
+def _show(value: int | float | tuple[int, ...]) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def encode_all(instructions: Iterable[Instruction]) -> bytes:
+    """Bytes of a whole stream."""
+    return b"".join(map(encode, instructions))

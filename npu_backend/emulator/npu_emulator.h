@@ -1,0 +1,98 @@
+/* The emulator's public interface: open a program, run its meaning, run its time.
+ *
+ * Meaning and time are separate. npu_run executes the streams on tensor data in any order that the semaphores allow and
+ * never reads a clock; npu_time replays the streams against the machine's model and never touches tensor data.
+ * No global state: any number of programs may be open, and different threads may use different handles.
+ */
+#ifndef NPU_EMULATOR_H
+#define NPU_EMULATOR_H
+
+#include <stdint.h>
+
+#include "npu_format.h"
+
+#define NPU_ABI_VERSION 1u
+#define NPU_MESSAGE_BYTES 1024
+
+#if defined(__GNUC__)
+#define NPU_API __attribute__((visibility("default")))
+#else
+#define NPU_API
+#endif
+
+typedef enum {
+    NPU_OK = 0,
+    NPU_BAD_PROGRAM = 1, /* the bytes are no valid program */
+    NPU_BAD_ARGUMENT = 2,
+    NPU_OUT_OF_MEMORY = 3,
+    NPU_TRAP = 4,     /* an instruction was refused, or --check found an error */
+    NPU_DEADLOCK = 5, /* every stream waits: the message says who waits for whom */
+    NPU_IMBALANCE = 6 /* a semaphore is not zero at the end */
+} npu_status;
+
+typedef struct npu_program npu_program;
+
+typedef struct {
+    char text[NPU_MESSAGE_BYTES];
+} npu_message;
+
+typedef struct {
+    uint32_t bytes;   /* sizeof this struct */
+    uint32_t threads; /* host threads, at least 1 */
+    uint32_t check;   /* 1: trap reads of unwritten bytes, races and semaphore imbalance */
+    uint32_t kernels; /* 0: the fastest this processor has; 1: portable C; 2: AVX2; 3: AVX-512 VNNI */
+} npu_run_options;
+
+typedef struct { /* one instruction's place in time, for traces; streams in file order, instructions in stream order */
+    double start_ns;
+    double stop_ns;
+} npu_span;
+
+typedef struct {
+    uint64_t dram_bytes;    /* payload bytes moved between the core and DRAM */
+    uint64_t dram_read_bytes;
+    uint64_t network_bytes; /* payload bytes sent to other cores */
+    uint64_t macs;          /* multiply-accumulates of the arithmetic, padding lanes not counted */
+    double busy_ns;         /* at least one engine working */
+    double matrix_busy_ns;
+    double vector_busy_ns;
+    double sync_ns;         /* no engine working and at least one waiting for a signal of another core */
+    double idle_ns;         /* total - busy - sync */
+    double energy_pj;
+} npu_core_timing;
+
+typedef struct {
+    uint32_t bytes; /* sizeof this struct */
+    uint32_t core_count;
+    double total_ns;
+    double energy_pj; /* of all cores and of static power */
+    uint64_t events;
+    npu_core_timing *cores;     /* array of core_count, owned by the caller */
+    npu_span *spans;            /* array of npu_instruction_count, or NULL */
+} npu_timing;
+
+NPU_API uint32_t npu_abi_version(void);
+
+/* Validates and copies the file; *program is NULL unless NPU_OK. */
+NPU_API npu_status npu_open(const uint8_t *data, uint64_t bytes, npu_program **program, npu_message *message);
+NPU_API void npu_close(npu_program *program);
+
+NPU_API uint64_t npu_instruction_count(const npu_program *program);
+NPU_API uint32_t npu_core_count(const npu_program *program);
+NPU_API uint64_t npu_spm_peak_bytes(const npu_program *program, uint32_t core); /* highest address touched */
+
+/* inputs and outputs: dense host arrays in the order of the program's input ports, then of its output ports. */
+NPU_API npu_status npu_run(npu_program *program, const npu_run_options *options, const void *const *inputs,
+                           void *const *outputs, npu_message *message);
+
+NPU_API npu_status npu_time(const npu_program *program, npu_timing *timing, npu_message *message);
+
+/* The cost model, shared with the compiler. Cycles of one compute instruction on a core; 0 and a message through
+ * the status when the bytes are no instruction of the matrix or vector engine. */
+NPU_API npu_status npu_instruction_ns(const npu_record_core *core, const uint8_t *instruction, uint64_t bytes,
+                                      double *duration_ns, npu_message *message);
+
+/* Bytes that DRAM moves for `runs` contiguous runs of `run_bytes`: each rounded up to whole bursts. */
+NPU_API uint64_t npu_burst_bytes(const npu_record_machine *machine, uint64_t runs, uint64_t run_bytes);
+
+#endif

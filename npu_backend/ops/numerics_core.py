@@ -1,0 +1,106 @@
+"""Quantise, dequantise, requantise: the arithmetic all other quantised operators build on.
+
+Every function works on integer arrays with explicit scales (`np.float32`) and zero points (int). All float arithmetic is IEEE
+float32, one rounding per operation, ties to even, so C compiled with -ffp-contract=off repeats it bit for bit. Where the reference
+fuses a multiply and an add, the docstring says `fma` and C has to call `fmaf`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+IntegerArray = npt.NDArray[np.integer]
+FloatArray = npt.NDArray[np.float32]
+DType = npt.DTypeLike
+
+FLOAT = np.float32
+
+
+def integer_range(dtype: DType) -> tuple[int, int]:
+    """Smallest and largest value of `dtype`."""
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def fma(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> FloatArray:
+    """float32 `a * b + c` with a single rounding, as C's `fmaf`.
+
+    The product of two float32 is exact in float64; the sum is rounded to odd there, which makes the final rounding to float32 correct
+    (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+    """
+    product = np.asarray(a, FLOAT).astype(np.float64) * np.asarray(b, FLOAT).astype(np.float64)
+    addend = np.asarray(c, FLOAT).astype(np.float64)
+    total = product + addend
+    virtual = total - product
+    error = (product - (total - virtual)) + (addend - virtual)
+    even = (total.view(np.int64) & 1) == 0
+    odd = np.where(even & (error != 0), np.nextafter(total, np.copysign(np.inf, error)), total)
+    return np.asarray(odd.astype(FLOAT))
+
+
+def saturate(value: Array, dtype: DType) -> IntegerArray:
+    """Clip integers to the range of `dtype` and convert."""
+    low, high = integer_range(dtype)
+    return np.clip(value, low, high).astype(dtype)
+
+
+def round_saturate(value: FloatArray, zero_point: int, dtype: DType) -> IntegerArray:
+    """`saturate(rint(clamp(value)) + zero_point)`: clamp in float32 to [min - zp, max - zp], round half to even, add in integers.
+
+    Clamping first keeps the conversion to int32 defined; it never changes the result.
+    """
+    low, high = integer_range(dtype)
+    clamped = np.clip(value, FLOAT(low - zero_point), FLOAT(high - zero_point))
+    return (np.rint(clamped).astype(np.int32) + np.int32(zero_point)).astype(dtype)
+
+
+def quantize(x: FloatArray, scale: np.float32, zero_point: int, dtype: DType) -> IntegerArray:
+    """QuantizeLinear: `round_saturate(x / scale)`. A true float32 division, not a product with the reciprocal."""
+    return round_saturate(np.asarray(x, FLOAT) / FLOAT(scale), zero_point, dtype)
+
+
+def dequantize(x: IntegerArray, scale: np.float32, zero_point: int) -> FloatArray:
+    """DequantizeLinear: `float32(x - zero_point) * scale`; the difference is an exact int32."""
+    return (x.astype(np.int32) - np.int32(zero_point)).astype(FLOAT) * FLOAT(scale)
+
+
+def byte_values(dtype: DType) -> IntegerArray:
+    """The 256 values of an 8-bit `dtype` in the order of their raw bytes 0..255."""
+    return np.arange(256, dtype=np.uint8).view(dtype)
+
+
+def requantize_table(x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int, dtype: DType) -> IntegerArray:
+    """256 outputs of DequantizeLinear then QuantizeLinear, indexed by the raw input byte (`value & 0xff`).
+
+    `rint(float32(x - x_zp) * x_scale / y_scale)`: multiply, round, divide, round. One multiplier `x_scale / y_scale` is NOT equal to it.
+    """
+    return quantize(dequantize(byte_values(dtype), x_scale, x_zero_point), y_scale, y_zero_point, dtype)
+
+
+def apply_table(x: IntegerArray, table: IntegerArray) -> IntegerArray:
+    """Replace every 8-bit element by `table[raw byte]`."""
+    return table[np.ascontiguousarray(x).view(np.uint8)]
+
+
+def requantize(x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int) -> IntegerArray:
+    """DequantizeLinear then QuantizeLinear of the same type; the reference runs just these two in float."""
+    return apply_table(x, requantize_table(x_scale, x_zero_point, y_scale, y_zero_point, x.dtype))
+
+
+def unsigned_zero_point(zero_point: int, dtype: DType) -> int:
+    """Zero point after the int8 to uint8 rewrite (+128), unchanged for uint8.
+
+    On x86 ONNX Runtime turns every int8 QuantizeLinear -> DequantizeLinear pair into uint8 with this zero point before it picks kernels.
+    Add, multiply and average pool add the zero point in float32, so the rewrite can change their bits: a compiler must follow it.
+    An int8 graph input that is dequantised without a QuantizeLinear before it is not rewritten.
+    """
+    return zero_point + 128 if np.dtype(dtype) == np.int8 else zero_point
+
+
+def to_unsigned(x: IntegerArray) -> npt.NDArray[np.uint8]:
+    """int8 as uint8 with 128 added (flips the top bit); uint8 unchanged."""
+    if x.dtype == np.uint8:
+        return x.view(np.uint8)
+    return np.ascontiguousarray(x).view(np.uint8) ^ np.uint8(0x80)

@@ -1,0 +1,83 @@
+"""Add, multiply and concatenate with different scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npu_backend.ops.numerics_core import (
+    FLOAT,
+    DType,
+    FloatArray,
+    IntegerArray,
+    apply_table,
+    fma,
+    integer_range,
+    requantize_table,
+)
+
+
+def add_constants(
+    a_scale: np.float32, a_zero_point: int, b_scale: np.float32, b_zero_point: int, y_scale: np.float32, y_zero_point: int
+) -> tuple[np.float32, np.float32, np.float32]:
+    """(a_ratio, b_ratio, offset): `a_scale / y_scale`, `b_scale / y_scale`, `y_zp - fma(a_ratio, a_zp, float32(b_ratio * b_zp))`.
+
+    The one fma in the offset is the reference's compiler contracting its AVX2 build (checked: other contractions differ); its SSE2 and
+    Arm builds round otherwise.
+    """
+    a_ratio, b_ratio = FLOAT(a_scale) / FLOAT(y_scale), FLOAT(b_scale) / FLOAT(y_scale)
+    folded = fma(a_ratio, FLOAT(a_zero_point), b_ratio * FLOAT(b_zero_point))
+    return a_ratio, b_ratio, FLOAT(FLOAT(y_zero_point) - folded)
+
+
+def add(
+    a: IntegerArray,
+    a_scale: np.float32,
+    a_zero_point: int,
+    b: IntegerArray,
+    b_scale: np.float32,
+    b_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
+    dtype: DType,
+) -> IntegerArray:
+    """Quantised add of equal shapes (QLinearAdd): with `add_constants`, `saturate(rint(fma(a, a_ratio, fma(b, b_ratio, offset))))`.
+
+    a and b are the raw values (zero points not subtracted) as float32; b's fma comes first. C must call `fmaf` twice: on x86 with AVX2
+    the vector body and the tail are the same instructions. x86 without AVX2 multiplies and adds separately, Arm uses a fixed-point
+    form: both differ in about one element of a million here.
+    """
+    a_ratio, b_ratio, offset = add_constants(a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point)
+    return saturate_rint(fma(a.astype(FLOAT), a_ratio, fma(b.astype(FLOAT), b_ratio, offset)), dtype)
+
+
+def saturate_rint(value: FloatArray, dtype: DType) -> IntegerArray:
+    """Round half to even, then saturate; the zero point is already in `value`."""
+    low, high = integer_range(dtype)
+    return np.clip(np.rint(value), low, high).astype(dtype)
+
+
+def multiply_constant(a_scale: np.float32, b_scale: np.float32, y_scale: np.float32) -> np.float32:
+    """`float32(float32(a_scale * b_scale) / y_scale)`."""
+    return FLOAT(a_scale) * FLOAT(b_scale) / FLOAT(y_scale)
+
+
+def multiply(
+    a: IntegerArray,
+    a_scale: np.float32,
+    a_zero_point: int,
+    b: IntegerArray,
+    b_scale: np.float32,
+    b_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
+    dtype: DType,
+) -> IntegerArray:
+    """Quantised multiply of equal shapes (QLinearMul): `saturate(rint(float32(float32(da * db) * ratio) + y_zp))`, separate roundings.
+
+    da and db are the int32 differences from the zero points; ratio is `multiply_constant`. SSE2 code on every x86, body and tail alike.
+    """
+    product = (a.astype(np.int32) - a_zero_point) * (b.astype(np.int32) - b_zero_point)
+    scaled = product.astype(FLOAT) * multiply_constant(a_scale, b_scale, y_scale)
+    return saturate_rint(scaled + FLOAT(y_zero_point), dtype)

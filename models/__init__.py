@@ -1,0 +1,48 @@
+"""The paper's six networks as ONNX builders with seeded weights, their quantisation, and the real models tests use.
+
+Six networks: Jung et al., CGO 2023, doi 10.1145/3579990.3580015, at its input sizes. Every builder gives float32 NCHW
+graphs of batch 1 with one input, `input`, of images scaled to [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import onnx
+
+from models.inception_v3 import inception_v3
+from models.mobilenet_v2 import mobilenet_v2
+from npu_backend.errors import OptionError
+
+Builder = Callable[[int, int], onnx.ModelProto]
+
+
+class Network(NamedTuple):
+    """A builder, called as builder(input_size, seed), and the paper's input size in pixels."""
+
+    builder: Builder
+    input_size: int
+
+
+NETWORKS: dict[str, Network] = {
+    "inception_v3": Network(inception_v3, 299),
+    "mobilenet_v2": Network(mobilenet_v2, 224),
+}
+
+
+def build(name: str, input_size: int | None = None, seed: int = 0) -> onnx.ModelProto:
+    """The float network `name`, by default at the paper's input size; raises OptionError for what it cannot build."""
+    network = NETWORKS.get(name)
+    if network is None:
+        raise OptionError(f"no network {name!r}; choose one of {', '.join(NETWORKS)}")
+    size = network.input_size if input_size is None else input_size
+    if size < MINIMUM_INPUT_SIZE.get(name, 32):
+        raise OptionError(f"{name} needs an input of {MINIMUM_INPUT_SIZE.get(name, 32)} pixels or more, not {size}")
+    if seed < 0:
+        raise OptionError(f"the seed must be 0 or more, not {seed}")
+    return network.builder(size, seed)
+
+
+# Below these, a pooling window or a feature map would be empty.
+MINIMUM_INPUT_SIZE = {"inception_v3": 75}

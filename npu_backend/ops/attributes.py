@@ -1,0 +1,128 @@
+"""Attributes of the operators, one frozen dataclass a family; axes and windows are in storage order ``[n, h, w, c]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ConvAttributes:
+    """A 2-D convolution. Inputs: x, weight int8 ``[out, in / groups, kh, kw]``, weight_scale float32 ``[1 or out]``,
+    and optionally bias int32 ``[out]`` of scale ``x_scale * weight_scale``.
+
+    `pads` are top, left, bottom, right. `clamp` bounds the output's codes (a fused Relu or Clip), inclusive.
+    """
+
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    clamp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ConvTransposeAttributes:
+    """A transposed 2-D convolution; weight int8 ``[in, out / groups, kh, kw]``, the rest as a convolution's."""
+
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    output_padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    clamp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class DenseAttributes:
+    """A product of ``x [..., k]`` with a constant weight int8 ``[k, n]``; weight_scale and bias as a convolution's."""
+
+    clamp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PoolAttributes:
+    """A window reduction: `function` is ``maximum``, ``average_valid`` or ``average_window`` (padding counted)."""
+
+    function: str
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class UnaryAttributes:
+    """An element-wise function of one tensor; in 8 bit a table of 256 entries.
+
+    `function`: ``identity`` (a change of scale), ``relu``, ``clip``, ``leaky_relu``, ``sigmoid``, ``tanh``,
+    ``hard_sigmoid``, ``hard_swish``. `parameters` are the function's own numbers in ONNX's order (clip: low, high).
+    """
+
+    function: str
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class BinaryAttributes:
+    """An element-wise function of two tensors of equal rank: ``add`` or ``multiply``; extents of 1 broadcast."""
+
+    function: str
+
+
+@dataclass(frozen=True)
+class ConcatAttributes:
+    """Concatenation along one axis; inputs of another scale are requantised."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class ResizeAttributes:
+    """A 2-D resize. `function`: ``nearest`` or ``bilinear``; the rest are ONNX's own words.
+
+    `scales` are those of height and width as ONNX computes coordinates with them.
+    """
+
+    function: str
+    output_size: tuple[int, int]
+    scales: tuple[float, float]
+    coordinate_mode: str = "half_pixel"
+    nearest_mode: str = "round_prefer_floor"
+
+
+@dataclass(frozen=True)
+class ReshapeAttributes:
+    """The same elements in row-major order under another shape."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TransposeAttributes:
+    """Axis i of the output is axis ``axes[i]`` of the input."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PadAttributes:
+    """Elements added before and after every axis, each with the code `value`."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    value: int | float
+
+
+@dataclass(frozen=True)
+class SliceAttributes:
+    """Elements ``starts[i] : stops[i] : steps[i]`` of every axis; steps are positive."""
+
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SoftmaxAttributes:
+    """Softmax along one axis."""
+
+    axis: int

@@ -11,8 +11,12 @@ from typing import NamedTuple
 
 import onnx
 
+from models.deeplab_v3_plus import deeplab_v3_plus
 from models.inception_v3 import inception_v3
+from models.mobiledet_ssd import mobiledet_ssd
 from models.mobilenet_v2 import mobilenet_v2
+from models.mobilenet_v2_ssd import mobilenet_v2_ssd
+from models.unet import unet
 from npu_backend.errors import OptionError
 
 Builder = Callable[[int, int], onnx.ModelProto]
@@ -28,7 +32,14 @@ class Network(NamedTuple):
 NETWORKS: dict[str, Network] = {
     "inception_v3": Network(inception_v3, 299),
     "mobilenet_v2": Network(mobilenet_v2, 224),
+    "mobilenet_v2_ssd": Network(mobilenet_v2_ssd, 300),
+    "mobiledet_ssd": Network(mobiledet_ssd, 320),
+    "deeplab_v3_plus": Network(deeplab_v3_plus, 513),
+    "unet": Network(unet, 572),
 }
+# Below these, a window would be larger than its map or a map empty.
+MINIMUM_INPUT_SIZE = {"inception_v3": 75, "unet": 16}
+DEFAULT_MINIMUM_INPUT_SIZE = 32
 
 
 def build(name: str, input_size: int | None = None, seed: int = 0) -> onnx.ModelProto:
@@ -37,12 +48,9 @@ def build(name: str, input_size: int | None = None, seed: int = 0) -> onnx.Model
     if network is None:
         raise OptionError(f"no network {name!r}; choose one of {', '.join(NETWORKS)}")
     size = network.input_size if input_size is None else input_size
-    if size < MINIMUM_INPUT_SIZE.get(name, 32):
-        raise OptionError(f"{name} needs an input of {MINIMUM_INPUT_SIZE.get(name, 32)} pixels or more, not {size}")
+    smallest = MINIMUM_INPUT_SIZE.get(name, DEFAULT_MINIMUM_INPUT_SIZE)
+    if size < smallest:
+        raise OptionError(f"{name} needs an input of {smallest} pixels or more, not {size}")
     if seed < 0:
         raise OptionError(f"the seed must be 0 or more, not {seed}")
     return network.builder(size, seed)
-
-
-# Below these, a pooling window or a feature map would be empty.
-MINIMUM_INPUT_SIZE = {"inception_v3": 75}

@@ -1,0 +1,113 @@
+# Everything runs inside $(VENV). PYTHON chooses the interpreter it is made with, VENV where it stands:
+#   make test PYTHON=python3.10 VENV=.venv310
+VENV ?= .venv
+CC ?= cc
+JOBS ?= 2
+
+bin := $(VENV)/bin
+python := $(bin)/python
+installed := $(VENV)/installed
+pip := $(python) -m pip --disable-pip-version-check --no-input install -qq -c requirements/constraints.txt
+mobilenet := build/mobilenet_v2_int8.onnx
+
+# A name on PATH may be a shim without an interpreter behind it, or lack ensurepip: try each one.
+usable = import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3.10 python3; do \
+	$$name -c '$(usable)' </dev/null >/dev/null 2>&1 && echo $$name && break; done)
+
+# An interpreter named by the user that is not the one in $(VENV) calls for a new $(VENV).
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+ifneq ($(shell $(PYTHON) -V 2>&1),$(shell $(python) -V 2>&1))
+$(installed): other-interpreter
+.PHONY: other-interpreter
+other-interpreter:
+endif
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## this list
+	@echo 'make TARGET [PYTHON=python3.12] [VENV=.venv] [JOBS=2]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(installed) ## the virtual environment with pinned dependencies, and the emulator
+	@$(python) -m npu_backend.runtime build
+
+$(installed): pyproject.toml requirements/constraints.txt
+	@test -n '$(strip $(PYTHON))' || { echo 'no Python 3.10 to 3.13 with ensurepip found: install one' \
+		'(Debian: python3 and python3-venv) or name it with PYTHON=' >&2; exit 1; }
+	@$(PYTHON) -c '$(usable)' </dev/null || { echo '$(PYTHON) does not run as Python 3.10 to 3.13 with ensurepip:' \
+		'name another with PYTHON=' >&2; exit 1; }
+	@echo 'installing into $(VENV) with $(PYTHON) (once; some minutes on a slow line)'
+	@test "$$($(python) -V 2>&1)" = "$$($(PYTHON) -V)" && $(python) -m pip -V >/dev/null 2>&1 || \
+		$(PYTHON) -m venv --clear $(VENV)
+	@$(pip) pip setuptools
+	@$(pip) --no-build-isolation -e '.[all,dev]'
+	@touch $@
+
+.PHONY: run
+run: setup ## MobileNetV2 in int8 on three cores of the emulator, held to ONNX Runtime
+	@mkdir -p $(dir $(mobilenet))
+	@$(python) -m models build mobilenet_v2 --quantized -o $(mobilenet)
+	@$(bin)/npuc run $(mobilenet) --machine exynos2100 --cores 3 --verify
+
+.PHONY: test
+test: setup ## all tests
+	@$(python) -m pytest -q -n $(JOBS) --dist worksteal
+
+.PHONY: check
+check: setup ## lint, format, types, generated files and the fast tests, in under a minute
+	@start=$$(date +%s) && $(MAKE) lint types check-gen fast && \
+		echo "check: $$(($$(date +%s) - start)) s (bound: 60 s)"
+
+.PHONY: lint
+lint: $(installed) ## ruff: rules and format
+	@$(bin)/ruff check -q
+	@$(bin)/ruff format -q --diff
+
+.PHONY: types
+types: $(installed) ## mypy, strict
+	@$(bin)/mypy --no-error-summary
+
+.PHONY: check-gen
+check-gen: $(installed) ## the generated C header equals its source table
+	@$(python) -m npu_backend.generate_header --check || { echo 'npu_backend/emulator/npu_format.h is stale:' \
+		'run python -m npu_backend.generate_header' >&2; exit 1; }
+
+.PHONY: fast
+fast: setup ## the tests that are not marked slow
+	@$(python) -m pytest -q -n $(JOBS) --dist worksteal -m 'not slow'
+
+.PHONY: golden
+golden: setup ## rewrite the golden files; review the difference before committing
+	@$(python) -m pytest -q -n $(JOBS) --update-golden
+
+.PHONY: asan
+asan: $(installed) ## the emulator and its tests under the address and undefined-behaviour sanitizers
+	@$(python) -m npu_backend.runtime build --sanitize
+	@NPU_EMULATOR_SANITIZE=1 PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+		$(python) -m pytest -q tests/emulator
+
+.PHONY: bench
+bench: setup ## emulator, timing and compiler against ONNX Runtime: a table and JSON
+	@$(python) -m benchmarks
+
+.PHONY: models
+models: $(installed) ## fetch the real models the tests use
+	@$(python) -m models fetch
+
+.PHONY: fmt
+fmt: $(installed) ## mend what ruff can mend, and format
+	@$(bin)/ruff check -q --fix --exit-zero
+	@$(bin)/ruff format -q
+
+.PHONY: clean
+clean: ## remove everything made here: environment, builds and caches
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find npu_backend tvm_ext models benchmarks tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

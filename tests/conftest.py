@@ -1,0 +1,67 @@
+"""Golden files, and one reproducible profile for generated tests."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+GOLDEN = Path(__file__).parent / "golden"
+DIFF_LINES = 80
+
+# The same examples on every machine, and no deadline: a loaded machine is not a bug.
+settings.register_profile("reproducible", deadline=None, derandomize=True, print_blob=False)
+settings.load_profile("reproducible")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The golden files of one test: ``tests/golden/<test file stem>/<test name>[.<part>].txt``."""
+
+    stem: Path
+    update: bool
+
+    def check(self, text: str, part: str = "") -> None:
+        """Fails unless ``text`` equals the golden file; ``part`` tells several files of one test apart."""
+        path = self.stem.with_name(f"{self.stem.name}{'.' + part if part else ''}.txt")
+        actual = text.rstrip("\n") + "\n"
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(actual.encode())
+            return
+        shown = path.relative_to(GOLDEN.parent.parent)
+        if not path.exists():
+            pytest.fail(f"no golden file {shown}: write it with --update-golden and review it", pytrace=False)
+        expected = path.read_bytes().decode()
+        if actual != expected:
+            pytest.fail(_difference(expected, actual, str(shown)), pytrace=False)
+
+
+def _difference(expected: str, actual: str, name: str) -> str:
+    lines = list(difflib.unified_diff(expected.splitlines(), actual.splitlines(), name, "this run", lineterm=""))
+    left_out = [f"... {len(lines) - DIFF_LINES} more lines"] if len(lines) > DIFF_LINES else []
+    head = f"differs from {name}; if that is right, rewrite it with --update-golden"
+    return "\n".join([head, *lines[:DIFF_LINES], *left_out])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files; runs only tests that have any")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--update-golden"):
+        return
+    kept = [item for item in items if "golden" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The golden files of the requesting test."""
+    name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
+    return Golden(GOLDEN / request.path.stem / name, request.config.getoption("--update-golden"))

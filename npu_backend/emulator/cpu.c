@@ -1,0 +1,18 @@
+/* Which kernels this processor can run. */
+#include "matrix.h"
+
+static uint32_t fastest_level(void) {
+#if NPU_X86_KERNELS
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni"))
+        return NPU_LEVEL_AVX512;
+    if (__builtin_cpu_supports("avx2")) return NPU_LEVEL_AVX2;
+#endif
+    return NPU_LEVEL_PORTABLE;
+}
+
+uint32_t npu_kernel_level(uint32_t requested) {
+    uint32_t fastest = fastest_level();
+    return requested == 0 ? fastest : npu_smaller(requested, fastest);
+}

@@ -1,4 +1,4 @@
-"""Add, multiply and concatenate with different scales."""
+"""Add, multiply, concatenate and pad with different scales."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from npu_backend.ops.numerics_core import (
     apply_table,
     fma,
     integer_range,
+    quantize,
     requantize_table,
 )
 
@@ -81,3 +82,34 @@ def multiply(
     product = (a.astype(np.int32) - a_zero_point) * (b.astype(np.int32) - b_zero_point)
     scaled = product.astype(FLOAT) * multiply_constant(a_scale, b_scale, y_scale)
     return saturate_rint(scaled + FLOAT(y_zero_point), dtype)
+
+
+def concat(
+    parts: Sequence[IntegerArray],
+    scales: Sequence[np.float32],
+    zero_points: Sequence[int],
+    y_scale: np.float32,
+    y_zero_point: int,
+    axis: int,
+) -> IntegerArray:
+    """QLinearConcat: every part through its `requantize_table`; a part with the output's scale and zero point is copied (the same values)."""
+    tables = [requantize_table(s, z, y_scale, y_zero_point, part.dtype) for part, s, z in zip(parts, scales, zero_points, strict=True)]
+    return np.concatenate([apply_table(part, table) for part, table in zip(parts, tables, strict=True)], axis=axis)
+
+
+def pad(
+    x: IntegerArray,
+    widths: Sequence[tuple[int, int]],
+    x_scale: np.float32,
+    x_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
+    value: float = 0.0,
+) -> IntegerArray:
+    """Pad with the float constant `value` between DequantizeLinear and QuantizeLinear: requantised data around the quantised constant.
+
+    A value of 0 is exactly y_zero_point. widths: (before, after) per axis. With equal scales the data is unchanged.
+    """
+    table = requantize_table(x_scale, x_zero_point, y_scale, y_zero_point, x.dtype)
+    constant = quantize(np.array(value, FLOAT), y_scale, y_zero_point, x.dtype)
+    return np.pad(apply_table(x, table), widths, constant_values=constant)

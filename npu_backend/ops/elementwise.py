@@ -1,0 +1,173 @@
+"""Element-wise operators: tables of one tensor, functions of two, and the ways into and out of integer codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from npu_backend.box import Box
+from npu_backend.graph import Graph, Op, Tensor
+from npu_backend.isa import DATA_TYPES, BinaryFunction
+from npu_backend.ops import numerics_core, numerics_eltwise, numerics_unary
+from npu_backend.ops.attributes import BinaryAttributes, UnaryAttributes
+from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec, PackedConstant, Tile, register
+from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.strided import elementwise
+
+_PARAMETER_NAMES = {
+    "clip": ("low", "high"), "leaky_relu": ("alpha",), "hard_sigmoid": ("alpha", "beta"),
+}  # fmt: skip
+
+
+class _Elementwise(OpSpec):
+    """What needs only the same element of every activation."""
+
+    is_elementwise = True
+
+    def infer_shape(
+        self, attributes: Any, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
+    ) -> tuple[int, ...]:
+        """The broadcast shape."""
+        return tuple(np.broadcast_shapes(*(tensor.shape for tensor in inputs)))
+
+    def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
+        """Every axis."""
+        return dict.fromkeys(range(len(graph.tensor(op.output).shape)), 1)
+
+    def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
+        """The same box; an axis of extent 1 stays whole."""
+        return tuple(_broadcast_box(graph.tensor(name), out_box) for name in graph.activations(op))
+
+    def permute(self, attributes: Any, axes: tuple[int, ...], rank: int) -> Any:
+        """Bound to no axis."""
+        return attributes
+
+
+def _broadcast_box(tensor: Tensor, out_box: Box) -> Box:
+    for axis, extent in enumerate(tensor.shape):
+        if extent == 1:
+            out_box = out_box.with_interval(axis, 0, 1)
+    return out_box
+
+
+def _strides(operand: Operand, output: Operand) -> tuple[int, ...]:
+    """The operand's strides, zero along axes that it broadcasts."""
+    pairs = zip(operand.strides, operand.box.shape, output.box.shape)
+    return tuple(0 if extent == 1 and wanted != 1 else stride for stride, extent, wanted in pairs)
+
+
+@register
+class Unary(_Elementwise):
+    """A function of one tensor of 8-bit codes: a table of all 256, made when the model is compiled."""
+
+    kind = "unary"
+    meaning = "element-wise functions of one tensor by table: " + ", ".join(sorted(numerics_unary.FUNCTIONS))
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """The table, looked up."""
+        return numerics_core.apply_table(inputs[0], self.table(graph, op))
+
+    def table(self, graph: Graph, op: Op) -> np.ndarray:
+        """256 codes of the output's type, indexed by the input's raw byte."""
+        a: UnaryAttributes = op.attributes
+        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        parameters = dict(zip(_PARAMETER_NAMES.get(a.function, ()), a.parameters))
+        return numerics_unary.unary_table(
+            a.function, np.float32(quantization_of(x).scale), quantization_of(x).zero_point,
+            np.float32(quantization_of(y).scale), quantization_of(y).zero_point, np.dtype(x.dtype), **parameters,
+        )  # fmt: skip
+
+    def constants(self, graph: Graph, op: Op) -> tuple[PackedConstant, ...]:
+        """The table as one row."""
+        return (PackedConstant(self.table(graph, op).view(np.uint8).reshape(1, 256)),)
+
+    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
+        """A table look-up."""
+        return table_lookup(tile.inputs[0], tile.output, tile.constants[0].address)
+
+
+def table_lookup(source: Operand, output: Operand, table: object) -> tuple[LoweredInstruction, ...]:
+    """TABLE instructions from one operand to another of the same shape."""
+    operands = {"input": (source.address, source.strides), "output": (output.address, output.strides)}
+    return elementwise("TABLE", output.box.shape, operands, {"table": table})
+
+
+@register
+class Binary(_Elementwise):
+    """A function of two quantised tensors with scales of their own."""
+
+    kind = "binary"
+    meaning = "element-wise add and multiply of two tensors, extents of 1 broadcast"
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's QLinearAdd and QLinearMul."""
+        a: BinaryAttributes = op.attributes
+        left, right = np.broadcast_arrays(*inputs)
+        codes = [quantization_of(graph.tensor(name)) for name in (*op.inputs, op.output)]
+        flat = [value for code in codes for value in (np.float32(code.scale), code.zero_point)]
+        function = {"add": numerics_eltwise.add, "multiply": numerics_eltwise.multiply}[a.function]
+        return function(left, *flat[:2], right, *flat[2:], np.dtype(graph.tensor(op.output).dtype))
+
+    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
+        """A BINARY instruction per four axes."""
+        left, right = tile.inputs
+        fields: dict[str, object] = {"function": BinaryFunction[op.attributes.function.upper()]}
+        for name, tensor in zip(("left", "right", "output"), (*op.inputs, op.output)):
+            code = quantization_of(graph.tensor(tensor))
+            fields[f"{name}_type"] = DATA_TYPES[graph.tensor(tensor).dtype]
+            fields[f"{name}_scale"], fields[f"{name}_zero_point"] = code.scale, code.zero_point
+        operands = {
+            "left": (left.address, _strides(left, tile.output)),
+            "right": (right.address, _strides(right, tile.output)),
+            "output": (tile.output.address, tile.output.strides),
+        }
+        return elementwise("BINARY", tile.output.box.shape, operands, fields)
+
+
+class _Coding(_Elementwise):
+    """Between float32 and integer codes."""
+
+    opcode: str
+    code_field: str
+
+    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
+        """One conversion instruction."""
+        coded = graph.tensor(op.output if self.code_field == "output_type" else op.inputs[0])
+        code = quantization_of(coded)
+        source, output = tile.inputs[0], tile.output
+        operands = {"input": (source.address, source.strides), "output": (output.address, output.strides)}
+        fields = {"scale": code.scale, "zero_point": code.zero_point, self.code_field: DATA_TYPES[coded.dtype]}
+        return elementwise(self.opcode, output.box.shape, operands, fields)
+
+
+@register
+class Quantize(_Coding):
+    """float32 to codes."""
+
+    kind = "quantize"
+    meaning = "float32 to integer codes (QuantizeLinear)"
+    opcode = "QUANTIZE"
+    code_field = "output_type"
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's QuantizeLinear."""
+        y = graph.tensor(op.output)
+        code = quantization_of(y)
+        return numerics_core.quantize(inputs[0], np.float32(code.scale), code.zero_point, np.dtype(y.dtype))
+
+
+@register
+class Dequantize(_Coding):
+    """Codes to float32."""
+
+    kind = "dequantize"
+    meaning = "integer codes to float32 (DequantizeLinear)"
+    opcode = "DEQUANTIZE"
+    code_field = "input_type"
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's DequantizeLinear."""
+        code = quantization_of(graph.tensor(op.inputs[0]))
+        return numerics_core.dequantize(inputs[0], np.float32(code.scale), code.zero_point)

@@ -1,0 +1,140 @@
+"""Pooling over windows and over whole images, on ``[n, h, w, c]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from npu_backend.box import Box
+from npu_backend.graph import Graph, Op, Tensor
+from npu_backend.isa import DATA_TYPES, PoolFunction
+from npu_backend.ops import numerics_pool as numerics
+from npu_backend.ops.attributes import PoolAttributes
+from npu_backend.ops.base import LoweredInstruction, OpSpec, Tile, register
+from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.windows import at_batch, image_fields, padding_before, window_box, window_count
+
+
+def _scale_fields(graph: Graph, op: Op) -> dict[str, object]:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    return {
+        "input_type": DATA_TYPES[x.dtype], "output_type": DATA_TYPES[y.dtype],
+        "input_zero_point": quantization_of(x).zero_point, "output_zero_point": quantization_of(y).zero_point,
+        "input_scale": quantization_of(x).scale, "output_scale": quantization_of(y).scale,
+    }  # fmt: skip
+
+
+@register
+class Pool2d(OpSpec):
+    """Maximum or average of every window; padding never counts as a maximum."""
+
+    kind = "pool2d"
+    meaning = "maximum and average pooling: any kernel, stride and pads, padding counted or not"
+
+    def infer_shape(
+        self, attributes: PoolAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
+    ) -> tuple[int, ...]:
+        """``[n, oh, ow, c]``."""
+        (batch, height, width, channels), a = inputs[0].shape, attributes
+        rows = window_count(height, a.kernel[0], a.strides[0], 1, a.pads[0], a.pads[2])
+        return batch, rows, window_count(width, a.kernel[1], a.strides[1], 1, a.pads[1], a.pads[3]), channels
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's MaxPool and QLinearAveragePool."""
+        a, x, y = op.attributes, graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        if a.function == "maximum":
+            return numerics.max_pool(inputs[0], a.kernel, a.strides, a.pads)
+        return numerics.average_pool(
+            inputs[0], np.float32(quantization_of(x).scale), quantization_of(x).zero_point, a.kernel,
+            np.float32(quantization_of(y).scale), quantization_of(y).zero_point, a.strides, a.pads,
+            a.function == "average_window",
+        )  # fmt: skip
+
+    def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
+        """Every axis."""
+        del graph, op
+        return {0: 1, 1: 1, 2: 1, 3: 1}
+
+    def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
+        """The windows' rows and columns, the same channels."""
+        shape, a = graph.tensor(op.inputs[0]).shape, op.attributes
+        return (window_box(out_box, shape, a.kernel, a.strides, (1, 1), a.pads, out_box.interval(3)),)
+
+    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
+        """One instruction per image."""
+        a, source, output = op.attributes, tile.inputs[0].box, tile.output.box
+        fields = _scale_fields(graph, op) | {
+            "kernel_height": a.kernel[0], "kernel_width": a.kernel[1],
+            "stride_height": a.strides[0], "stride_width": a.strides[1],
+            "dilation_height": 1, "dilation_width": 1, "function": PoolFunction[a.function.upper()],
+            "pad_top": padding_before(output.starts[1], source.starts[1], a.strides[0], a.pads[0]),
+            "pad_left": padding_before(output.starts[2], source.starts[2], a.strides[1], a.pads[1]),
+        }  # fmt: skip
+        return tuple(LoweredInstruction("POOL", fields | image_fields(tile.inputs[0], tile.output, image))
+                     for image in range(*output.interval(0)))  # fmt: skip
+
+
+class _WholeImageMean(OpSpec):
+    """What both means over all pixels share."""
+
+    float_mean: bool
+
+    def infer_shape(
+        self, attributes: None, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
+    ) -> tuple[int, ...]:
+        """``[n, 1, 1, c]``."""
+        return inputs[0].shape[0], 1, 1, inputs[0].shape[3]
+
+    def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
+        """Images and channels."""
+        del graph, op
+        return {0: 1, 3: 1}
+
+    def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
+        """All pixels of the same images and channels."""
+        _, height, width, _ = graph.tensor(op.inputs[0]).shape
+        return (out_box.with_interval(1, 0, height).with_interval(2, 0, width),)
+
+    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
+        """One instruction per image."""
+        lowered = []
+        for image in range(*tile.output.box.interval(0)):
+            source, output = at_batch(tile.inputs[0], image), at_batch(tile.output, image)
+            _, height, width, channels = source.box.shape
+            lowered.append(LoweredInstruction("MEAN", _scale_fields(graph, op) | {
+                "input": source.address, "input_row_bytes": source.strides[1],
+                "input_column_bytes": source.strides[2], "input_height": height, "input_width": width,
+                "channels": channels, "output": output.address, "float_mean": int(self.float_mean),
+            }))  # fmt: skip
+        return tuple(lowered)
+
+
+@register
+class GlobalAveragePool(_WholeImageMean):
+    """The mean of all pixels, requantised from the integer sum."""
+
+    kind = "global_average_pool"
+    meaning = "mean of all pixels of every channel (GlobalAveragePool)"
+    float_mean = False
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's QLinearGlobalAveragePool."""
+        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
+        return numerics.global_average_pool(
+            inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point
+        )
+
+
+@register
+class Mean2d(_WholeImageMean):
+    """The mean of all pixels as ONNX Runtime computes it in float between dequantise and quantise."""
+
+    kind = "mean2d"
+    meaning = "mean over height and width (ReduceMean); within one step of ONNX Runtime's float mean"
+    float_mean = True
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's ReduceMean on dequantised values, within one step."""
+        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
+        return numerics.reduce_mean(inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point)

@@ -178,10 +178,10 @@ FORMATS: tuple[Format, ...] = (
            "depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8"),
     Format("POOL", 8, Engine.VECTOR, parse_fields(_WINDOW + """
         u32 function            PoolFunction
-        f32 input_scale
+        f32 input_scale         the scales are the averages' only; a maximum keeps its codes
         f32 output_scale
-        u32 valid_top           rows of the whole input above input row 0, for a divisor that counts only them
-        """), "window maximum or average"),
+        u32 reserved
+        """), "window maximum or average of 8-bit codes"),
     Format("MEAN", 9, Engine.VECTOR, parse_fields("""
         u32 input
         u32 input_row_bytes
@@ -196,7 +196,7 @@ FORMATS: tuple[Format, ...] = (
         i32 output_zero_point
         f32 input_scale
         f32 output_scale
-        u32 reserved
+        u32 float_mean          0: the integer sum requantised (GlobalAveragePool), 1: a float mean quantised (ReduceMean)
         """), "mean over all pixels, per channel"),
     Format("TABLE", 10, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 table  256 bytes\n u32 reserved"),
            "8-bit code to 8-bit code by a table indexed by the raw byte"),
@@ -259,7 +259,11 @@ FORMATS: tuple[Format, ...] = (
         u32 input_row_origin    row of the whole input that `input` points at
         u32 input_column_origin
         u32 function            ResizeFunction
-        u32 data_type           DataType of input and output
+        u32 data_type           DataType of input and output; nearest: any of 1, 2 or 4 bytes, bilinear: 8-bit
+        i32 input_zero_point    from here on of bilinear only
+        i32 output_zero_point
+        f32 input_scale
+        f32 output_scale
         u32 reserved
         """), "interpolation by tables"),
     Format("SOFTMAX", 17, Engine.VECTOR, parse_fields("""
@@ -269,7 +273,7 @@ FORMATS: tuple[Format, ...] = (
         u32 length              elements of the contiguous axis that is normalised
         u32 input_strides[3]
         u32 output_strides[3]
-        u32 table               256 float32: exponential of the code's distance below the row's maximum
+        u32 table               256 float32: exponentials, indexed by code - (the row's largest code) + 255
         u32 input_type
         u32 output_type
         i32 output_zero_point

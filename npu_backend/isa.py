@@ -277,7 +277,7 @@ FORMATS: tuple[Format, ...] = (
         u32 input_type
         u32 output_type
         i32 output_zero_point
-        f32 output_scale
+        f32 output_scale        floor(1 / the scale of the output)
         u32 reserved
         """), "softmax of quantised rows"),
 )  # fmt: skip

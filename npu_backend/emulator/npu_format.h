@@ -484,7 +484,7 @@ typedef struct {
     uint32_t input_type;
     uint32_t output_type;
     int32_t output_zero_point;
-    float output_scale;
+    float output_scale; /* floor(1 / the scale of the output) */
     uint32_t reserved11;
 } npu_softmax;
 

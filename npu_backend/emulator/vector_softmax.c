@@ -40,7 +40,7 @@ NPU_LEVELS(softmax, (const constants *k, const uint8_t *restrict input, uint8_t 
 
 npu_status npu_execute_softmax(const npu_softmax *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    constants k = {spm + op->table, npu_code_of(op->input_type).flip, floorf(1.0f / op->output_scale),
+    constants k = {spm + op->table, npu_code_of(op->input_type).flip, op->output_scale,
                    op->output_zero_point, (int32_t)npu_type_low(op->output_type),
                    (int32_t)npu_type_high(op->output_type)};
     const uint32_t *from = op->input_strides, *to = op->output_strides;

@@ -89,9 +89,10 @@ class Core:
         """int8 multiply-accumulates a nanosecond at full use of the array."""
         return self.mac_array.macs_per_cycle * self.rates.int8 * self.clock_mhz / 1000
 
-    def rate(self, data_type: DataType) -> float:
-        """Multiply-accumulate rate of a data type relative to int8, 0 where the core cannot."""
-        return _per_type(self.rates.int8, self.rates.int16, self.rates.float16)[data_type]
+    @property
+    def type_rates(self) -> tuple[float, ...]:
+        """Multiply-accumulate rate relative to int8, indexed by DataType, 0 where the core cannot."""
+        return _per_type(self.rates.int8, self.rates.int16, self.rates.float16)
 
 
 @dataclass(frozen=True, kw_only=True)

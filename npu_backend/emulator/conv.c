@@ -60,7 +60,21 @@ static void convolve_portable(const npu_conv *op, uint8_t *spm) {
     }
 }
 
+#if NPU_X86_KERNELS
+static npu_status convolve_strips(const npu_conv *op, uint8_t *spm, npu_scratch *scratch,
+                                  void (*run)(const npu_strip *strip)) {
+    npu_strip strip;
+    npu_status status = npu_strip_open(&strip, op, spm, scratch, 0);
+    while (status == NPU_OK && npu_strip_next(&strip)) run(&strip);
+    return status;
+}
+#endif
+
 npu_status npu_execute_conv(const npu_conv *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+#if NPU_X86_KERNELS
+    if (level == NPU_LEVEL_AVX512) return convolve_strips(op, spm, scratch, npu_conv_avx512);
+    if (level == NPU_LEVEL_AVX2) return convolve_strips(op, spm, scratch, npu_conv_avx2);
+#endif
     (void)scratch, (void)level;
     convolve_portable(op, spm);
     return NPU_OK;

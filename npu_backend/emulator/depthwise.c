@@ -38,8 +38,30 @@ static void convolve_portable(const npu_conv *op, uint8_t *spm) {
     }
 }
 
+#if NPU_X86_KERNELS
+static npu_status convolve_avx2(const npu_conv *op, uint8_t *spm, npu_scratch *scratch) {
+    npu_strip strip;
+    npu_status status = npu_strip_open(&strip, op, spm, scratch, npu_depthwise_avx2_bytes(op));
+    if (status == NPU_OK) npu_depthwise_avx2_arrange(&strip);
+    while (status == NPU_OK && npu_strip_next(&strip)) npu_depthwise_avx2(&strip);
+    return status;
+}
+
+static npu_status convolve_avx512(const npu_conv *op, uint8_t *spm, npu_scratch *scratch) {
+    npu_strip strip;
+    npu_status status = npu_strip_open(&strip, op, spm, scratch, npu_depthwise_avx512_bytes(op));
+    if (status == NPU_OK) npu_depthwise_avx512_arrange(&strip);
+    while (status == NPU_OK && npu_strip_next(&strip)) npu_depthwise_avx512(&strip);
+    return status;
+}
+#endif
+
 npu_status npu_execute_depthwise(const npu_depthwise *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     const npu_conv window = npu_window_of_depthwise(op);
+#if NPU_X86_KERNELS
+    if (level == NPU_LEVEL_AVX512) return convolve_avx512(&window, spm, scratch);
+    if (level == NPU_LEVEL_AVX2) return convolve_avx2(&window, spm, scratch);
+#endif
     (void)scratch, (void)level;
     convolve_portable(&window, spm);
     return NPU_OK;

@@ -1,0 +1,294 @@
+"""Random CONV and DEPTHWISE cases, their scratchpad images, and the plainest NumPy statement of what they compute."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, WEIGHT_GROUP, DataType, Instruction, encode
+from npu_backend.toolchain import emulator_library
+
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+LEVELS = {"portable": 1, "avx2": 2, "avx512": 3}
+_DTYPES = {DataType.UINT8: np.uint8, DataType.INT8: np.int8}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry and quantisation of one case; lengths in pixels, channels or bytes as the instruction has them."""
+
+    height: int
+    width: int
+    channels: int
+    output_height: int
+    output_width: int
+    output_channels: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_top: int = 0
+    pad_left: int = 0
+    input_type: DataType = DataType.UINT8
+    output_type: DataType = DataType.UINT8
+    input_zero_point: int = 0
+    output_zero_point: int = 0
+    clamp_low: int = 0
+    clamp_high: int = 255
+    input_gap: int = 0
+    input_row_gap: int = 0
+    output_gap: int = 0
+    output_row_gap: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of output channels."""
+        return -(-self.output_channels // CHANNEL_BLOCK)
+
+    @property
+    def input_strides(self) -> tuple[int, int]:
+        """Bytes from row to row and from pixel to pixel."""
+        column = self.channels + self.input_gap
+        return self.width * column + self.input_row_gap, column
+
+    @property
+    def output_strides(self) -> tuple[int, int]:
+        """The same for the output."""
+        column = self.output_channels + self.output_gap
+        return self.output_width * column + self.output_row_gap, column
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Values of one case: input [h, w, c], weights [oc, kh, kw, c] (depthwise: [c, kh, kw, 1]), bias, multiplier [oc]."""
+
+    input: NDArray[np.uint8] | NDArray[np.int8]
+    weights: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.float32]
+    depthwise: bool = False
+
+
+@dataclass
+class Scratchpad:
+    """Pieces put one after another with odd gaps between; addresses are kept by name."""
+
+    rng: np.random.Generator
+    pieces: dict[str, Bytes] = field(default_factory=dict)
+
+    def build(self, last: str) -> tuple[Bytes, dict[str, int]]:
+        """The image, garbage in its gaps, with piece `last` ending at its last byte; the pieces' addresses."""
+        names = [name for name in self.pieces if name != last] + [last]
+        address, size = {}, 0
+        for name in names:
+            size += int(self.rng.integers(0, 40))
+            address[name] = size
+            size += self.pieces[name].size
+        image = self.rng.integers(0, 256, size, dtype=np.uint8)
+        for name in names:
+            image[address[name] : address[name] + self.pieces[name].size] = self.pieces[name]
+        return image, address
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(emulator_library()))
+    bytes_pointer = ctypes.POINTER(ctypes.c_uint8)
+    library.npu_execute.argtypes = [ctypes.c_char_p, ctypes.c_uint64, bytes_pointer, ctypes.c_uint64, ctypes.c_uint32]
+    library.npu_execute.restype = ctypes.c_int
+    return library
+
+
+def execute(instruction: Instruction, spm: Bytes, level: int) -> Bytes:
+    """The scratchpad after one instruction."""
+    code, after = encode(instruction), spm.copy()
+    pointer = after.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+    status = _library().npu_execute(code, len(code), pointer, after.size, level)
+    assert status == 0, f"npu_execute returned {status}"
+    return after
+
+
+def random_operands(window: Window, rng: np.random.Generator, depthwise: bool = False) -> Operands:
+    """Full-range codes and weights; multipliers that spread the results over the output's codes and beyond."""
+    info = np.iinfo(_DTYPES[window.input_type])
+    shape = (window.height, window.width, window.channels)
+    codes = rng.integers(info.min, info.max, shape, endpoint=True).astype(info.dtype)
+    taps = (window.output_channels, *window.kernel, 1 if depthwise else window.channels)
+    weights = rng.integers(-128, 128, taps, dtype=np.int8)
+    bias = rng.integers(-20000, 20000, window.output_channels, dtype=np.int32)
+    spread = 100 / (7500 * np.sqrt(np.prod(taps[1:])))
+    multiplier = (spread * rng.uniform(0.1, 2, window.output_channels)).astype(np.float32)
+    return Operands(codes, weights, bias, multiplier, depthwise)
+
+
+def raw_sums(window: Window, operands: Operands) -> Integers:
+    """Sums of raw code times weight, int64 [oh, ow, oc]."""
+    rows = _tap_positions(window.output_height, window.stride[0], window.pad_top, window.kernel[0], window.dilation[0])
+    columns = _tap_positions(window.output_width, window.stride[1], window.pad_left, window.kernel[1], window.dilation[1])
+    sums = np.zeros((window.output_height, window.output_width, window.output_channels), np.int64)
+    for ky, y in enumerate(rows):
+        for kx, x in enumerate(columns):
+            taken = _pixels_at(operands.input, y, x, window.input_zero_point)
+            weights = operands.weights[:, ky, kx].astype(np.int64)
+            sums += taken * weights[:, 0] if operands.depthwise else taken @ weights.T
+    return sums
+
+
+def _tap_positions(outputs: int, stride: int, pad: int, kernel: int, dilation: int) -> list[Integers]:
+    return [np.arange(outputs) * stride - pad + tap * dilation for tap in range(kernel)]
+
+
+def _pixels_at(codes: NDArray[np.uint8] | NDArray[np.int8], y: Integers, x: Integers, padding: int) -> Integers:
+    height, width, channels = codes.shape
+    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
+    taken = codes[np.clip(y, 0, height - 1)][:, np.clip(x, 0, width - 1)].astype(np.int64)
+    return np.where(inside[:, :, None], taken, np.full(channels, padding))
+
+
+def requantize(window: Window, operands: Operands, sums: Integers) -> Bytes:
+    """The output's raw bytes [oh, ow, oc]."""
+    total = (sums + operands.bias).astype(np.int32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.rint(total.astype(np.float32) * operands.multiplier).astype(np.float64)
+    codes = np.clip(scaled + window.output_zero_point, window.clamp_low, window.clamp_high)
+    return codes.astype(np.int64).astype(np.uint8)
+
+
+def pack_conv_weights(weights: NDArray[np.int8], block: int) -> Bytes:
+    """One block's weights as isa.py lays them out for CONV."""
+    taken = weights[block * CHANNEL_BLOCK : (block + 1) * CHANNEL_BLOCK]
+    missing = -weights.shape[3] % WEIGHT_GROUP
+    padded = np.pad(taken, ((0, CHANNEL_BLOCK - len(taken)), (0, 0), (0, 0), (0, missing)))
+    chunks = [padded[..., at : at + WEIGHT_CHUNK] for at in range(0, padded.shape[3], WEIGHT_CHUNK)]
+    return np.concatenate([_pack_chunk(chunk) for chunk in chunks]).view(np.uint8)
+
+
+def _pack_chunk(chunk: NDArray[np.int8]) -> NDArray[np.int8]:
+    outputs, height, width, channels = chunk.shape
+    grouped = chunk.reshape(outputs, height, width, channels // WEIGHT_GROUP, WEIGHT_GROUP)
+    return np.ascontiguousarray(grouped.transpose(1, 2, 3, 0, 4)).reshape(-1)
+
+
+def pack_depthwise_weights(weights: NDArray[np.int8], block: int) -> Bytes:
+    """One block's weights as isa.py lays them out for DEPTHWISE."""
+    taken = weights[block * CHANNEL_BLOCK : (block + 1) * CHANNEL_BLOCK, :, :, 0]
+    padded = np.pad(taken, ((0, CHANNEL_BLOCK - len(taken)), (0, 0), (0, 0)))
+    return np.ascontiguousarray(padded.transpose(1, 2, 0)).reshape(-1).view(np.uint8)
+
+
+def _pack_parameters(operands: Operands, block: int) -> Bytes:
+    part = slice(block * CHANNEL_BLOCK, (block + 1) * CHANNEL_BLOCK)
+    missing = (0, CHANNEL_BLOCK - operands.bias[part].size)
+    bias, multiplier = np.pad(operands.bias[part], missing), np.pad(operands.multiplier[part], missing)
+    return np.concatenate([bias.view(np.uint8), multiplier.view(np.uint8)])
+
+
+def pack_blocks(window: Window, operands: Operands) -> tuple[Bytes, int, int]:
+    """All blocks, each weights then parameters; the parameters' offset in a block and the bytes of a block."""
+    pack = pack_depthwise_weights if operands.depthwise else pack_conv_weights
+    blocks = [
+        np.concatenate([pack(operands.weights, block), _pack_parameters(operands, block)])
+        for block in range(window.blocks)
+    ]
+    return np.concatenate(blocks), blocks[0].size - 8 * CHANNEL_BLOCK, blocks[0].size
+
+
+def strided_image(codes: NDArray[np.uint8] | NDArray[np.int8], strides: tuple[int, int]) -> Bytes:
+    """Raw bytes of [h, w, c] codes at row and column strides; it ends with the last pixel's last channel."""
+    height, width, channels = codes.shape
+    image = np.zeros((height - 1) * strides[0] + (width - 1) * strides[1] + channels, np.uint8)
+    view = np.lib.stride_tricks.as_strided(image, codes.shape, (*strides, 1))
+    view[...] = codes.view(np.uint8)
+    return image
+
+
+def read_image(spm: Bytes, address: int, window: Window) -> Bytes:
+    """The output's raw bytes [oh, ow, oc] out of a scratchpad."""
+    shape = (window.output_height, window.output_width, window.output_channels)
+    return np.lib.stride_tricks.as_strided(spm[address:], shape, (*window.output_strides, 1)).copy()
+
+
+def instruction_of(window: Window, name: str, address: dict[str, int], block_bytes: int, **changes: int) -> Instruction:
+    """CONV or DEPTHWISE of a window whose pieces lie at `address`; `changes` set further fields."""
+    values = {
+        "input": address["input"],
+        "input_row_bytes": window.input_strides[0],
+        "input_column_bytes": window.input_strides[1],
+        "input_height": window.height,
+        "input_width": window.width,
+        "input_channels": window.channels,
+        "output": address["output"],
+        "output_row_bytes": window.output_strides[0],
+        "output_column_bytes": window.output_strides[1],
+        "output_height": window.output_height,
+        "output_width": window.output_width,
+        "output_channels": window.output_channels,
+        "kernel_height": window.kernel[0],
+        "kernel_width": window.kernel[1],
+        "stride_height": window.stride[0],
+        "stride_width": window.stride[1],
+        "dilation_height": window.dilation[0],
+        "dilation_width": window.dilation[1],
+        "pad_top": window.pad_top,
+        "pad_left": window.pad_left,
+        "input_type": int(window.input_type),
+        "output_type": int(window.output_type),
+        "input_zero_point": window.input_zero_point,
+        "output_zero_point": window.output_zero_point,
+        "clamp_low": window.clamp_low,
+        "clamp_high": window.clamp_high,
+        "weights": address["blocks"],
+        "parameters": address["parameters"],
+        "block_bytes": block_bytes,
+    }
+    if name == "CONV":
+        values |= {"accumulators": 0, "load_accumulators": 0, "keep_accumulators": 0}
+    return Instruction(name, values | changes)
+
+
+def random_window(rng: np.random.Generator, channels: int, output_channels: int) -> Window:
+    """Any geometry the instruction allows, small enough to compute in NumPy."""
+    shapes = [(1, 1), (3, 3), (5, 5), (1, 7), (7, 1), (2, 3)]
+    kernel = shapes[int(rng.integers(len(shapes)))]
+    stride, dilation = rng.integers(1, 4, 2), rng.integers(1, 4, 2)
+    gaps = [int(gap) for gap in rng.choice([0, 1, 3, 16, 37], 4)]
+    bound = int(rng.choice([2, 9, 20]))
+    window = Window(
+        *(int(size) for size in rng.integers(1, bound, 2)),
+        channels,
+        *(int(size) for size in rng.integers(1, bound, 2)),
+        output_channels,
+        kernel=kernel,
+        stride=(int(stride[0]), int(stride[1])),
+        dilation=(int(dilation[0]), int(dilation[1])),
+        pad_top=int(rng.integers(-3, kernel[0] * int(dilation[0]) + 4)),
+        pad_left=int(rng.integers(-3, kernel[1] * int(dilation[1]) + 4)),
+        input_gap=gaps[0],
+        input_row_gap=gaps[1],
+        output_gap=gaps[2],
+        output_row_gap=gaps[3],
+    )
+    return with_random_types(window, rng)
+
+
+def with_random_types(window: Window, rng: np.random.Generator) -> Window:
+    """The window with random types, zero points and bounds."""
+    types = [DataType.UINT8, DataType.INT8]
+    input_type, output_type = types[int(rng.integers(2))], types[int(rng.integers(2))]
+    low_in, low_out = (0 if kind == DataType.UINT8 else -128 for kind in (input_type, output_type))
+    zero_point = low_out + int(rng.integers(256))
+    relu = bool(rng.integers(2))
+    return replace(
+        window,
+        input_type=input_type,
+        output_type=output_type,
+        input_zero_point=low_in + int(rng.integers(256)),
+        output_zero_point=zero_point,
+        clamp_low=zero_point if relu else low_out,
+        clamp_high=low_out + 255,
+    )

@@ -13,21 +13,27 @@ Scales = npt.ArrayLike
 
 
 def output_multipliers(x_scale: np.float32, weight_scale: Scales, y_scale: np.float32) -> FloatArray:
-    """Requantisation factor per output channel (or one): `float32(float32(x_scale * weight_scale) / y_scale)`, two roundings, in this order."""
+    """Requantisation factor per output channel (or one): `float32(float32(x_scale * weight_scale) / y_scale)`, two
+    roundings, in this order.
+    """
     return FLOAT(x_scale) * np.atleast_1d(np.asarray(weight_scale, FLOAT)) / FLOAT(y_scale)
 
 
-def requantize_sums(sums: npt.NDArray[np.int32], multipliers: FloatArray, y_zero_point: int, dtype: DType) -> IntegerArray:
+def requantize_sums(
+    sums: npt.NDArray[np.int32], multipliers: FloatArray, y_zero_point: int, dtype: DType
+) -> IntegerArray:
     """int32 sums (bias included, channel last) to 8 bits: `saturate(rint(float32(sum) * multiplier) + zero_point)`.
 
-    `float32(sum)` rounds sums beyond 2**24 to even; then one float32 product, a clamp to [min - zp, max - zp], rint, an integer add.
-    The same in every x86 kernel (SSE2, AVX2, AVX-512, VNNI) and tail; Arm's kernels round alike.
+    `float32(sum)` rounds sums beyond 2**24 to even; then one float32 product, a clamp to [min - zp, max - zp], rint,
+    an integer add. The same in every x86 kernel (SSE2, AVX2, AVX-512, VNNI) and tail; Arm's kernels round alike.
     """
     return round_saturate(sums.astype(FLOAT) * multipliers, y_zero_point, dtype)
 
 
 def activation_bounds(low: float, high: float, y_scale: np.float32, y_zero_point: int, dtype: DType) -> tuple[int, int]:
-    """Quantised bounds of a Clip (ReLU: 0, inf) before a QuantizeLinear: quantising is monotone, so `Q(clip(v)) == clip(Q(v), Q(low), Q(high))`."""
+    """Quantised bounds of a Clip (ReLU: 0, inf) before a QuantizeLinear: quantising is monotone, so `Q(clip(v)) ==
+    clip(Q(v), Q(low), Q(high))`.
+    """
     bounds = quantize(np.array([low, high], FLOAT), y_scale, y_zero_point, dtype)
     return int(bounds[0]), int(bounds[1])
 
@@ -45,7 +51,8 @@ def conv_sums(
 ) -> npt.NDArray[np.int32]:
     """int32 sums of a convolution.
 
-    x [n,h,w,c]; weight [o,kh,kw,c/groups]; bias [o]; pads (top, left, bottom, right), padded with the zero point. Returns [n,oh,ow,o].
+    x [n,h,w,c]; weight [o,kh,kw,c/groups]; bias [o]; pads (top, left, bottom, right), padded with the zero point.
+    Returns [n,oh,ow,o].
     """
     top, left, bottom, right = pads
     centred = np.pad(x.astype(np.float64) - x_zero_point, ((0, 0), (top, bottom), (left, right), (0, 0)))
@@ -83,10 +90,13 @@ def conv(
     groups: int = 1,
     bounds: tuple[int, int] | None = None,
 ) -> IntegerArray:
-    """Quantised convolution, as QLinearConv: bit for bit, dense, grouped and depthwise. Shapes as `conv_sums`, result [n,oh,ow,o].
+    """Quantised convolution, as QLinearConv: bit for bit, dense, grouped and depthwise. Shapes as `conv_sums`, result
+    [n,oh,ow,o].
 
-    bounds: quantised clip (`activation_bounds`). ONNX Runtime keeps the integer kernel only if the clip does nothing (ReLU with the zero
-    point at the type's minimum, a clip at or beyond the quantised range); otherwise it convolves in float and this is within one step.
+    bounds: quantised clip (`activation_bounds`). ONNX Runtime keeps the integer kernel only if the clip does nothing
+    (ReLU with the zero point at the type's minimum, a clip at or beyond the quantised range); otherwise, and for an
+    int8 graph input that no QuantizeLinear precedes, it convolves in float and this is within one step (1 of 84,470
+    elements differed).
     """
     sums = conv_sums(x, x_zero_point, weight, weight_zero_point, bias, strides, pads, dilations, groups)
     y = requantize_sums(sums, output_multipliers(x_scale, weight_scale, y_scale), y_zero_point, dtype)
@@ -109,17 +119,25 @@ def conv_transpose(
     dilations: Pair = (1, 1),
     groups: int = 1,
 ) -> IntegerArray:
-    """Transposed convolution by integer sums, requantised as `conv`; x [n,h,w,c], weight [o,kh,kw,c/groups], symmetric weights.
+    """Transposed convolution by integer sums, requantised as `conv`; x [n,h,w,c], weight [o,kh,kw,c/groups], symmetric
+    weights.
 
-    ONNX Runtime has no integer kernel and computes in float between DequantizeLinear and QuantizeLinear: within one step of it.
-    A convolution of the zero-stuffed input with the kernel turned by 180 degrees.
+    ONNX Runtime has no integer kernel and computes in float between DequantizeLinear and QuantizeLinear: within one
+    step of it (8 of 174,638 elements differed). A convolution of the zero-stuffed input with the kernel turned by 180
+    degrees.
     """
     batch, height, width, channels = x.shape
     _, kernel_h, kernel_w, _ = weight.shape
-    stuffed = np.full((batch, (height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1, channels), x_zero_point, np.int32)
+    stuffed = np.full(
+        (batch, (height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1, channels), x_zero_point, np.int32
+    )
     stuffed[:, :: strides[0], :: strides[1], :] = x
     reach_h, reach_w = dilations[0] * (kernel_h - 1), dilations[1] * (kernel_w - 1)
-    full = np.pad(stuffed, ((0, 0), (reach_h, reach_h + output_padding[0]), (reach_w, reach_w + output_padding[1]), (0, 0)), constant_values=x_zero_point)
+    full = np.pad(
+        stuffed,
+        ((0, 0), (reach_h, reach_h + output_padding[0]), (reach_w, reach_w + output_padding[1]), (0, 0)),
+        constant_values=x_zero_point,
+    )
     top, left, bottom, right = pads
     cropped = full[:, top : full.shape[1] - bottom, left : full.shape[2] - right, :]
     sums = conv_sums(cropped, x_zero_point, weight[:, ::-1, ::-1, :], 0, bias, (1, 1), (0, 0, 0, 0), dilations, groups)
@@ -138,9 +156,14 @@ def matmul(
     dtype: DType,
     weight_zero_point: npt.ArrayLike = 0,
 ) -> IntegerArray:
-    """Fully connected: x [...,k] times weight [k,o] plus bias [o]. QGemm (Gemm) and QLinearMatMul (MatMul) both requantise as `conv`."""
+    """Fully connected: x [...,k] times weight [k,o] plus bias [o]. QGemm (Gemm) and QLinearMatMul (MatMul) both
+    requantise as `conv`.
+    """
     return requantize_sums(
-        matmul_sums(x, x_zero_point, weight, weight_zero_point, bias), output_multipliers(x_scale, weight_scale, y_scale), y_zero_point, dtype
+        matmul_sums(x, x_zero_point, weight, weight_zero_point, bias),
+        output_multipliers(x_scale, weight_scale, y_scale),
+        y_zero_point,
+        dtype,
     )
 
 
@@ -152,7 +175,17 @@ def matmul_sums(
     bias: npt.NDArray[np.int32] | None = None,
 ) -> npt.NDArray[np.int32]:
     """int32 sums of x [...,k] times weight [k,o] plus bias [o]; the weight's zero point is one or per column."""
-    return _with_bias((x.astype(np.float64) - x_zero_point) @ (weight.astype(np.float64) - np.asarray(weight_zero_point, np.float64)), bias)
+    return _with_bias(
+        (x.astype(np.float64) - x_zero_point) @ (weight.astype(np.float64) - np.asarray(weight_zero_point, np.float64)),
+        bias,
+    )
+
+
+def dequantize_sums(sums: npt.NDArray[np.int32], x_scale: np.float32, weight_scale: Scales) -> FloatArray:
+    """Float output of a Gemm or MatMul that no QuantizeLinear follows: `float32(sum) * float32(x_scale *
+    weight_scale)`.
+    """
+    return sums.astype(FLOAT) * (FLOAT(x_scale) * np.atleast_1d(np.asarray(weight_scale, FLOAT)))
 
 
 def _with_bias(sums: npt.NDArray[np.float64], bias: npt.NDArray[np.int32] | None) -> npt.NDArray[np.int32]:

@@ -1,8 +1,18 @@
 """Quantise, dequantise, requantise: the arithmetic all other quantised operators build on.
 
-Every function works on integer arrays with explicit scales (`np.float32`) and zero points (int). All float arithmetic is IEEE
-float32, one rounding per operation, ties to even, so C compiled with -ffp-contract=off repeats it bit for bit. Where the reference
-fuses a multiply and an add, the docstring says `fma` and C has to call `fmaf`.
+Every function works on integer arrays with explicit scales (`np.float32`) and zero points (int). All float arithmetic
+is IEEE float32, one rounding per operation, ties to even, so C compiled with -ffp-contract=off repeats it bit for bit.
+Where the reference fuses a multiply and an add, the docstring says `fma` and C has to call `fmaf`.
+
+The reference is ONNX Runtime 1.32's default session (all optimisations) on x86 with AVX2 or later. What it runs for
+DequantizeLinear -> operator -> QuantizeLinear, and how these modules hold to it:
+
+Bit for bit, its integer kernels: Conv, Gemm, MatMul, Add, Mul, Concat, AveragePool, GlobalAveragePool, Softmax,
+Sigmoid, LeakyRelu; MaxPool, nearest Resize, Reshape, Transpose, Slice, Split, Squeeze where scale and zero point stay
+the same. Bit for bit, its float kernels between DequantizeLinear and QuantizeLinear: the same movements, MaxPool and
+nearest Resize with other scales (then `requantize`), Pad, bilinear Resize, Relu, Clip, Tanh, HardSigmoid, HardSwish.
+Within one step: ConvTranspose, ReduceMean, Conv or Gemm with an activation that clips inside the quantised range; all
+float there.
 """
 
 from __future__ import annotations
@@ -27,8 +37,8 @@ def integer_range(dtype: DType) -> tuple[int, int]:
 def fma(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> FloatArray:
     """float32 `a * b + c` with a single rounding, as C's `fmaf`.
 
-    The product of two float32 is exact in float64; the sum is rounded to odd there, which makes the final rounding to float32 correct
-    (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+    The product of two float32 is exact in float64; the sum is rounded to odd there, which makes the final rounding to
+    float32 correct (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
     """
     product = np.asarray(a, FLOAT).astype(np.float64) * np.asarray(b, FLOAT).astype(np.float64)
     addend = np.asarray(c, FLOAT).astype(np.float64)
@@ -47,7 +57,8 @@ def saturate(value: Array, dtype: DType) -> IntegerArray:
 
 
 def round_saturate(value: FloatArray, zero_point: int, dtype: DType) -> IntegerArray:
-    """`saturate(rint(clamp(value)) + zero_point)`: clamp in float32 to [min - zp, max - zp], round half to even, add in integers.
+    """`saturate(rint(clamp(value)) + zero_point)`: clamp in float32 to [min - zp, max - zp], round half to even, add
+    in integers.
 
     Clamping first keeps the conversion to int32 defined; it never changes the result.
     """
@@ -71,10 +82,13 @@ def byte_values(dtype: DType) -> IntegerArray:
     return np.arange(256, dtype=np.uint8).view(dtype)
 
 
-def requantize_table(x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int, dtype: DType) -> IntegerArray:
+def requantize_table(
+    x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int, dtype: DType
+) -> IntegerArray:
     """256 outputs of DequantizeLinear then QuantizeLinear, indexed by the raw input byte (`value & 0xff`).
 
-    `rint(float32(x - x_zp) * x_scale / y_scale)`: multiply, round, divide, round. One multiplier `x_scale / y_scale` is NOT equal to it.
+    `rint(float32(x - x_zp) * x_scale / y_scale)`: multiply, round, divide, round. One multiplier `x_scale / y_scale`
+    is NOT equal to it.
     """
     return quantize(dequantize(byte_values(dtype), x_scale, x_zero_point), y_scale, y_zero_point, dtype)
 
@@ -84,7 +98,9 @@ def apply_table(x: IntegerArray, table: IntegerArray) -> IntegerArray:
     return table[np.ascontiguousarray(x).view(np.uint8)]
 
 
-def requantize(x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int) -> IntegerArray:
+def requantize(
+    x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int
+) -> IntegerArray:
     """DequantizeLinear then QuantizeLinear of the same type; the reference runs just these two in float."""
     return apply_table(x, requantize_table(x_scale, x_zero_point, y_scale, y_zero_point, x.dtype))
 
@@ -92,9 +108,10 @@ def requantize(x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale:
 def unsigned_zero_point(zero_point: int, dtype: DType) -> int:
     """Zero point after the int8 to uint8 rewrite (+128), unchanged for uint8.
 
-    On x86 ONNX Runtime turns every int8 QuantizeLinear -> DequantizeLinear pair into uint8 with this zero point before it picks kernels.
-    Add, multiply and average pool add the zero point in float32, so the rewrite can change their bits: a compiler must follow it.
-    An int8 graph input that is dequantised without a QuantizeLinear before it is not rewritten.
+    On x86 ONNX Runtime turns every int8 QuantizeLinear -> DequantizeLinear pair into uint8 with this zero point before
+    it picks kernels. Add, multiply and average pool add the zero point in float32, so the rewrite can change their
+    bits: a compiler must follow it. An int8 graph input that is dequantised without a QuantizeLinear before it is not
+    rewritten.
     """
     return zero_point + 128 if np.dtype(dtype) == np.int8 else zero_point
 

@@ -20,12 +20,18 @@ from npu_backend.ops.numerics_core import (
 
 
 def add_constants(
-    a_scale: np.float32, a_zero_point: int, b_scale: np.float32, b_zero_point: int, y_scale: np.float32, y_zero_point: int
+    a_scale: np.float32,
+    a_zero_point: int,
+    b_scale: np.float32,
+    b_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
 ) -> tuple[np.float32, np.float32, np.float32]:
-    """(a_ratio, b_ratio, offset): `a_scale / y_scale`, `b_scale / y_scale`, `y_zp - fma(a_ratio, a_zp, float32(b_ratio * b_zp))`.
+    """(a_ratio, b_ratio, offset): `a_scale / y_scale`, `b_scale / y_scale`, `y_zp - fma(a_ratio, a_zp, float32(b_ratio
+    * b_zp))`.
 
-    The one fma in the offset is the reference's compiler contracting its AVX2 build (checked: other contractions differ); its SSE2 and
-    Arm builds round otherwise.
+    The one fma in the offset is the reference's compiler contracting its AVX2 build (checked: other contractions
+    differ); its SSE2 and Arm builds round otherwise.
     """
     a_ratio, b_ratio = FLOAT(a_scale) / FLOAT(y_scale), FLOAT(b_scale) / FLOAT(y_scale)
     folded = fma(a_ratio, FLOAT(a_zero_point), b_ratio * FLOAT(b_zero_point))
@@ -43,11 +49,12 @@ def add(
     y_zero_point: int,
     dtype: DType,
 ) -> IntegerArray:
-    """Quantised add of equal shapes (QLinearAdd): with `add_constants`, `saturate(rint(fma(a, a_ratio, fma(b, b_ratio, offset))))`.
+    """Quantised add of equal shapes (QLinearAdd): with `add_constants`, `saturate(rint(fma(a, a_ratio, fma(b, b_ratio,
+    offset))))`.
 
-    a and b are the raw values (zero points not subtracted) as float32; b's fma comes first. C must call `fmaf` twice: on x86 with AVX2
-    the vector body and the tail are the same instructions. x86 without AVX2 multiplies and adds separately, Arm uses a fixed-point
-    form: both differ in about one element of a million here.
+    a and b are the raw values (zero points not subtracted) as float32; b's fma comes first. C must call `fmaf` twice:
+    on x86 with AVX2 the vector body and the tail are the same instructions. x86 without AVX2 multiplies and adds
+    separately, Arm uses a fixed-point form: both differ in about one element of a million here.
     """
     a_ratio, b_ratio, offset = add_constants(a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point)
     return saturate_rint(fma(a.astype(FLOAT), a_ratio, fma(b.astype(FLOAT), b_ratio, offset)), dtype)
@@ -75,9 +82,11 @@ def multiply(
     y_zero_point: int,
     dtype: DType,
 ) -> IntegerArray:
-    """Quantised multiply of equal shapes (QLinearMul): `saturate(rint(float32(float32(da * db) * ratio) + y_zp))`, separate roundings.
+    """Quantised multiply of equal shapes (QLinearMul): `saturate(rint(float32(float32(da * db) * ratio) + y_zp))`,
+    separate roundings.
 
-    da and db are the int32 differences from the zero points; ratio is `multiply_constant`. SSE2 code on every x86, body and tail alike.
+    da and db are the int32 differences from the zero points; ratio is `multiply_constant`. SSE2 code on every x86,
+    body and tail alike.
     """
     product = (a.astype(np.int32) - a_zero_point) * (b.astype(np.int32) - b_zero_point)
     scaled = product.astype(FLOAT) * multiply_constant(a_scale, b_scale, y_scale)
@@ -92,8 +101,13 @@ def concat(
     y_zero_point: int,
     axis: int,
 ) -> IntegerArray:
-    """QLinearConcat: every part through its `requantize_table`; a part with the output's scale and zero point is copied (the same values)."""
-    tables = [requantize_table(s, z, y_scale, y_zero_point, part.dtype) for part, s, z in zip(parts, scales, zero_points, strict=True)]
+    """QLinearConcat: every part through its `requantize_table`; a part with the output's scale and zero point is
+    copied (the same values).
+    """
+    tables = [
+        requantize_table(s, z, y_scale, y_zero_point, part.dtype)
+        for part, s, z in zip(parts, scales, zero_points, strict=True)
+    ]
     return np.concatenate([apply_table(part, table) for part, table in zip(parts, tables, strict=True)], axis=axis)
 
 
@@ -106,7 +120,8 @@ def pad(
     y_zero_point: int,
     value: float = 0.0,
 ) -> IntegerArray:
-    """Pad with the float constant `value` between DequantizeLinear and QuantizeLinear: requantised data around the quantised constant.
+    """Pad with the float constant `value` between DequantizeLinear and QuantizeLinear: requantised data around the
+    quantised constant.
 
     A value of 0 is exactly y_zero_point. widths: (before, after) per axis. With equal scales the data is unchanged.
     """

@@ -1,4 +1,6 @@
-"""Max, average and global average pooling, and the mean over height and width. Layout [n,h,w,c]; pads (top, left, bottom, right)."""
+"""Max, average and global average pooling, and the mean over height and width. Layout [n,h,w,c]; pads (top, left,
+bottom, right).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from npu_backend.ops.numerics_core import (
     DType,
     FloatArray,
     IntegerArray,
-    apply_table,
     byte_values,
     dequantize,
     integer_range,
@@ -31,10 +32,13 @@ def output_length(length: int, kernel: int, stride: int, before: int, after: int
     return count - 1 if ceil_mode and (count - 1) * stride >= length + before else count
 
 
-def max_pool(x: IntegerArray, kernel: Pair, strides: Pair = (1, 1), pads: Pads = (0, 0, 0, 0), ceil_mode: bool = False) -> IntegerArray:
+def max_pool(
+    x: IntegerArray, kernel: Pair, strides: Pair = (1, 1), pads: Pads = (0, 0, 0, 0), ceil_mode: bool = False
+) -> IntegerArray:
     """Integer maximum over each window, padding ignored. Exact for equal input and output scales.
 
-    With different scales ONNX Runtime pools in float; dequantising is monotone, so `requantize` after this equals it bit for bit.
+    With different scales ONNX Runtime pools in float; dequantising is monotone, so `requantize` after this equals it
+    bit for bit.
     """
     y = np.empty(_pooled_shape(x, kernel, strides, pads, ceil_mode), x.dtype)
     for row, column, (top, bottom, left, right) in _windows(x, kernel, strides, pads, y.shape):
@@ -61,9 +65,10 @@ def average_pool(
 ) -> IntegerArray:
     """QLinearAveragePool, bit for bit: a float32 sum of dequantised values, so the order matters.
 
-    Per output element: sum = 0; for each row, for each column of the window inside the image: sum += table[byte] (`average_pool_table`);
-    mean = sum / float32(count); y = rint(float32(mean / y_scale) + y_zp) in float32, then saturate. count is kernel height x width
-    with count_include_pad, else the pixels inside the image. Scalar C++ on every machine.
+    Per output element: sum = 0; for each row, for each column of the window inside the image: sum += table[byte]
+    (`average_pool_table`); mean = sum / float32(count); y = rint(float32(mean / y_scale) + y_zp) in float32, then
+    saturate. count is kernel height x width with count_include_pad, else the pixels inside the image. Scalar C++ on
+    every machine.
     """
     values = average_pool_table(x_scale, x_zero_point, x.dtype)[np.ascontiguousarray(x).view(np.uint8)]
     y = np.empty(_pooled_shape(x, kernel, strides, pads, ceil_mode), x.dtype)
@@ -82,11 +87,14 @@ def global_average_multiplier(x_scale: np.float32, y_scale: np.float32, pixels: 
     return FLOAT(FLOAT(x_scale) / (FLOAT(y_scale) * FLOAT(pixels)))
 
 
-def global_average_pool(x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int) -> IntegerArray:
-    """QLinearGlobalAveragePool, [n,h,w,c] to [n,1,1,c]: integer sum of `x - x_zp`, then as a convolution's requantisation.
+def global_average_pool(
+    x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int
+) -> IntegerArray:
+    """QLinearGlobalAveragePool, [n,h,w,c] to [n,1,1,c]: integer sum of `x - x_zp`, then as a convolution's
+    requantisation.
 
-    `saturate(rint(float32(sum) * multiplier) + y_zp)` with `global_average_multiplier`. Bit for bit on x86 in either layout; Arm uses a
-    fixed-point multiplier with another rounding.
+    `saturate(rint(float32(sum) * multiplier) + y_zp)` with `global_average_multiplier`. Bit for bit on x86 in either
+    layout; Arm uses a fixed-point multiplier with another rounding.
     """
     pixels = x.shape[1] * x.shape[2]
     sums = x.astype(np.int32).sum(axis=(1, 2), keepdims=True) - np.int32(x_zero_point * pixels)
@@ -94,31 +102,45 @@ def global_average_pool(x: IntegerArray, x_scale: np.float32, x_zero_point: int,
     return round_saturate(scaled, y_zero_point, x.dtype)
 
 
-def reduce_mean(x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int) -> IntegerArray:
-    """ReduceMean over height and width between DequantizeLinear and QuantizeLinear, [n,h,w,c] to [n,1,1,c]: within one step.
+def reduce_mean(
+    x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int
+) -> IntegerArray:
+    """ReduceMean over height and width between DequantizeLinear and QuantizeLinear, [n,h,w,c] to [n,1,1,c]: within one
+    step.
 
-    ONNX Runtime sums the dequantised float32 values in an order that depends on shape and vector width; this sums integers exactly and
-    divides the rest as it does: `quantize(float32(float32(sum) * x_scale) / float32(pixels))`.
+    ONNX Runtime sums the dequantised float32 values in an order that depends on shape and vector width; this sums
+    integers exactly and divides the rest as it does: `quantize(float32(float32(sum) * x_scale) / float32(pixels))`.
     """
     pixels = x.shape[1] * x.shape[2]
     sums = x.astype(np.int64).sum(axis=(1, 2), keepdims=True) - x_zero_point * pixels
     return quantize(sums.astype(FLOAT) * FLOAT(x_scale) / FLOAT(pixels), y_scale, y_zero_point, x.dtype)
 
 
-def _quantize_with_float_zero_point(value: FloatArray, scale: np.float32, zero_point: int, dtype: DType) -> IntegerArray:
+def _quantize_with_float_zero_point(
+    value: FloatArray, scale: np.float32, zero_point: int, dtype: DType
+) -> IntegerArray:
     low, high = integer_range(dtype)
-    return np.clip(np.rint(value / FLOAT(scale) + FLOAT(zero_point)), low, high).astype(dtype)
+    rounded = np.rint(value / FLOAT(scale) + FLOAT(zero_point))
+    return np.asarray(np.clip(rounded, low, high).astype(dtype))
 
 
-def _pooled_shape(x: IntegerArray, kernel: Pair, strides: Pair, pads: Pads, ceil_mode: bool) -> tuple[int, int, int, int]:
+def _pooled_shape(
+    x: IntegerArray, kernel: Pair, strides: Pair, pads: Pads, ceil_mode: bool
+) -> tuple[int, int, int, int]:
     rows = output_length(x.shape[1], kernel[0], strides[0], pads[0], pads[2], ceil_mode)
     columns = output_length(x.shape[2], kernel[1], strides[1], pads[1], pads[3], ceil_mode)
     return x.shape[0], rows, columns, x.shape[3]
 
 
-def _windows(x: IntegerArray, kernel: Pair, strides: Pair, pads: Pads, y_shape: tuple[int, ...]) -> Iterator[tuple[int, int, Window]]:
+def _windows(
+    x: IntegerArray, kernel: Pair, strides: Pair, pads: Pads, y_shape: tuple[int, ...]
+) -> Iterator[tuple[int, int, Window]]:
     for row in range(y_shape[1]):
         top = row * strides[0] - pads[0]
         for column in range(y_shape[2]):
             left = column * strides[1] - pads[1]
-            yield row, column, (max(top, 0), min(top + kernel[0], x.shape[1]), max(left, 0), min(left + kernel[1], x.shape[2]))
+            yield (
+                row,
+                column,
+                (max(top, 0), min(top + kernel[0], x.shape[1]), max(left, 0), min(left + kernel[1], x.shape[2])),
+            )

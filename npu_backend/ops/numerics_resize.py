@@ -29,7 +29,7 @@ def resize_scale(in_length: int, out_length: int, scale: float | None = None) ->
 
 
 def resize_coordinates(in_length: int, out_length: int, mode: CoordinateMode, scale: float | None = None) -> FloatArray:
-    """Source coordinate of every output position, float32, one rounding per operation in the order of ONNX's formulas."""
+    """Source coordinate of every output position, float32, each operation of ONNX's formulas rounded."""
     factor = resize_scale(in_length, out_length, scale)
     position = np.arange(out_length, dtype=FLOAT)
     if factor == 1:
@@ -43,11 +43,13 @@ def resize_coordinates(in_length: int, out_length: int, mode: CoordinateMode, sc
     return (position + FLOAT(0.5)) / factor - FLOAT(0.5)
 
 
-def nearest_indices(in_length: int, out_length: int, mode: CoordinateMode, rounding: NearestMode, scale: float | None = None) -> IndexArray:
+def nearest_indices(
+    in_length: int, out_length: int, mode: CoordinateMode, rounding: NearestMode, scale: float | None = None
+) -> IndexArray:
     """Source index of every output position of one axis.
 
-    The two rounding modes take a fraction within 1e-6 of one half for a tie (ONNX Runtime since mid 2026: float32 coordinates of exact
-    ties come out a step beside one half).
+    The two rounding modes take a fraction within 1e-6 of one half for a tie (ONNX Runtime since mid 2026: float32
+    coordinates of exact ties come out a step beside one half).
     """
     source = resize_coordinates(in_length, out_length, mode, scale)
     floor, ceil = np.floor(source), np.ceil(source)
@@ -62,7 +64,9 @@ def nearest_indices(in_length: int, out_length: int, mode: CoordinateMode, round
 
 
 def linear_taps(in_length: int, out_length: int, mode: CoordinateMode, scale: float | None = None) -> LinearTaps:
-    """Neighbours and weights of one axis: the coordinate clamped to [0, in_length - 1], weights 0.5 and 0.5 where both neighbours are one."""
+    """Neighbours and weights of one axis: the coordinate clamped to [0, in_length - 1], weights 0.5 and 0.5 where both
+    neighbours are one.
+    """
     source = np.clip(resize_coordinates(in_length, out_length, mode, scale), FLOAT(0), FLOAT(in_length - 1))
     low = np.minimum(source.astype(np.int32), in_length - 1)
     high = np.minimum(low + 1, in_length - 1)
@@ -73,7 +77,9 @@ def linear_taps(in_length: int, out_length: int, mode: CoordinateMode, scale: fl
 
 
 def resize_nearest(x: IntegerArray, rows: IndexArray, columns: IndexArray) -> IntegerArray:
-    """Gather by `nearest_indices` of both axes; exact. With different scales `requantize` the result (or the input: the same)."""
+    """Gather by `nearest_indices` of both axes; exact. With different scales `requantize` the result (or the input:
+    the same).
+    """
     return x[:, rows][:, :, columns]
 
 
@@ -86,13 +92,14 @@ def resize_linear(
     rows: LinearTaps,
     columns: LinearTaps,
 ) -> IntegerArray:
-    """Bilinear resize between DequantizeLinear and QuantizeLinear (ONNX Runtime runs it in float, equal scales or not): bit for bit.
+    """Bilinear resize between DequantizeLinear and QuantizeLinear (ONNX Runtime runs it in float, equal scales or
+    not): bit for bit.
 
-    With d = dequantised float32 values and the weights' products rounded first, per element, left to right, no fma:
-    v = (low_x * low_y) * d[low_y, low_x] + (high_x * low_y) * d[low_y, high_x] + (low_x * high_y) * d[high_y, low_x]
-    + (high_x * high_y) * d[high_y, high_x]; then `quantize(v)`. The same for its NCHW and NHWC kernels, whose order is this one; only
-    an NHWC resize of the width alone is taken for an NCHW one there and may differ by a step (`resize_linear` of the width stays one
-    rounding closer). Arm's builds fuse and differ.
+    With d = dequantised float32 values and the weights' products rounded first, per element, left to right, no fma: v
+    = (low_x * low_y) * d[low_y, low_x] + (high_x * low_y) * d[low_y, high_x] + (low_x * high_y) * d[high_y, low_x] +
+    (high_x * high_y) * d[high_y, high_x]; then `quantize(v)`. The same in its NCHW and NHWC kernels, but it takes an
+    NHWC resize of the width alone for an NCHW one, and may then differ by a step in the last row (42 of 188,479
+    elements). Arm's builds fuse and differ.
     """
     values = dequantize(byte_values(x.dtype), x_scale, x_zero_point)[np.ascontiguousarray(x).view(np.uint8)]
     top, bottom = values[:, rows.low], values[:, rows.high]

@@ -1,4 +1,4 @@
-"""Unary functions between DequantizeLinear and QuantizeLinear as 256-entry tables, concatenation and softmax tables."""
+"""Unary functions between DequantizeLinear and QuantizeLinear as 256-entry tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ import numpy as np
 
 from npu_backend.ops.numerics_core import FLOAT, DType, FloatArray, IntegerArray, byte_values, dequantize, fma, quantize
 
-_SIGMOID_ODD = (4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01)
-_SIGMOID_EVEN = (6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01)
+_SIGMOID_ODD = (
+    4.37031012579801e-11,
+    1.15627324459942e-07,
+    6.08574864600143e-05,
+    8.51377133304701e-03,
+    2.48287947061529e-01,
+)
+_SIGMOID_EVEN = (
+    6.10247389755681e-13,
+    5.76102136993427e-09,
+    6.29106785017040e-06,
+    1.70198817374094e-03,
+    1.16817656904453e-01,
+    9.93151921023180e-01,
+)
 _TANH_ODD = (
     -2.76076847742355e-16,
     2.00018790482477e-13,
@@ -23,13 +36,18 @@ _TANH_EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 
 
 
 def sigmoid(x: FloatArray) -> FloatArray:
-    """Odd over even polynomial in x clamped to [-18, 18], plus one half, clamped to [0, 1]; Horner by fma, as the x86 FMA3 kernel."""
+    """Odd over even polynomial in x clamped to [-18, 18], plus one half, clamped to [0, 1].
+
+    Horner by fma, as the x86 FMA3 kernel, in its vectors and its tail; the coefficients are Eigen's. x86 without FMA
+    rounds each step twice.
+    """
     clamped = np.clip(np.asarray(x, FLOAT), FLOAT(-18), FLOAT(18))
-    return np.clip(_rational(clamped, _SIGMOID_ODD, _SIGMOID_EVEN) + FLOAT(0.5), FLOAT(0), FLOAT(1))
+    shifted = _rational(clamped, _SIGMOID_ODD, _SIGMOID_EVEN) + FLOAT(0.5)
+    return np.asarray(np.clip(shifted, FLOAT(0), FLOAT(1)))
 
 
 def tanh(x: FloatArray) -> FloatArray:
-    """Odd over even polynomial in x clamped to [-9, 9]; Horner by fma, as the x86 FMA3 kernel."""
+    """Odd over even polynomial in x clamped to [-9, 9]; Horner by fma, as in `sigmoid`."""
     return _rational(np.clip(np.asarray(x, FLOAT), FLOAT(-9), FLOAT(9)), _TANH_ODD, _TANH_EVEN)
 
 
@@ -40,7 +58,7 @@ def relu(x: FloatArray) -> FloatArray:
 
 def clip(x: FloatArray, low: float = -np.inf, high: float = np.inf) -> FloatArray:
     """min(max(x, low), high)."""
-    return np.clip(np.asarray(x, FLOAT), FLOAT(low), FLOAT(high))
+    return np.asarray(np.clip(np.asarray(x, FLOAT), FLOAT(low), FLOAT(high)))
 
 
 def leaky_relu(x: FloatArray, alpha: float = 0.01) -> FloatArray:
@@ -51,7 +69,7 @@ def leaky_relu(x: FloatArray, alpha: float = 0.01) -> FloatArray:
 
 def hard_sigmoid(x: FloatArray, alpha: float = 0.2, beta: float = 0.5) -> FloatArray:
     """max(0, min(1, float32(float32(alpha * x) + beta)))."""
-    return np.clip(FLOAT(alpha) * np.asarray(x, FLOAT) + FLOAT(beta), FLOAT(0), FLOAT(1))
+    return np.asarray(np.clip(FLOAT(alpha) * np.asarray(x, FLOAT) + FLOAT(beta), FLOAT(0), FLOAT(1)))
 
 
 def hard_swish(x: FloatArray) -> FloatArray:
@@ -77,11 +95,19 @@ FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
 
 
 def unary_table(
-    function: str, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int, dtype: DType, **parameters: float
+    function: str,
+    x_scale: np.float32,
+    x_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
+    dtype: DType,
+    **parameters: float,
 ) -> IntegerArray:
-    """256 outputs of DequantizeLinear, `function` (a key of FUNCTIONS) and QuantizeLinear, indexed by the raw byte (`value & 0xff`).
+    """256 outputs of DequantizeLinear, `function` (a key of FUNCTIONS) and QuantizeLinear, indexed by the raw byte
+    (`value & 0xff`).
 
-    parameters: low and high (clip), alpha (leaky_relu, hard_sigmoid), beta (hard_sigmoid). Raises KeyError for an unknown function.
+    parameters: low and high (clip), alpha (leaky_relu, hard_sigmoid), beta (hard_sigmoid). Raises KeyError for an
+    unknown function.
     """
     values = FUNCTIONS[function](dequantize(byte_values(dtype), x_scale, x_zero_point), **parameters)
     return quantize(values, y_scale, y_zero_point, dtype)

@@ -1,0 +1,183 @@
+"""Pooling, resize and softmax numerics against ONNX Runtime's default session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npu_backend.ops import numerics_core as core
+from npu_backend.ops import numerics_pool as pool
+from npu_backend.ops import numerics_resize as resize
+from npu_backend.ops import numerics_softmax
+from tests.ops.onnx_reference import (
+    Attributes,
+    F,
+    Graph,
+    Quantization,
+    assert_within_one_step,
+    draw_code,
+    draw_image,
+    draw_scale,
+    draw_values,
+    draw_zero_point,
+    dtypes,
+    near,
+    reference,
+    seeds,
+    to_nchw,
+    to_nhwc,
+)
+
+# pooling
+
+
+class Windows:
+    def __init__(self, rng: np.random.Generator):
+        self.kernel = tuple(int(v) for v in rng.integers(2, 4, 2))
+        self.strides = tuple(int(v) for v in rng.integers(1, 4, 2))
+        self.pads = tuple(int(v) for v in rng.integers(0, 2, 4))
+        self.ceil_mode = bool(rng.integers(2))
+
+    def attributes(self) -> Attributes:
+        return {
+            "kernel_shape": self.kernel,
+            "strides": self.strides,
+            "pads": self.pads,
+            "ceil_mode": int(self.ceil_mode),
+        }
+
+
+@given(seeds, dtypes)
+def test_max_pool(rng: np.random.Generator, dtype: np.dtype) -> None:
+    values, windows, x = draw_image(rng, dtype), Windows(rng), draw_code(rng, dtype)
+    y = x if rng.integers(2) else draw_code(rng, dtype)
+    pooled = pool.max_pool(values, windows.kernel, windows.strides, windows.pads, windows.ceil_mode)
+    expected = reference("MaxPool", [(to_nchw(values), x)], y, **windows.attributes())
+    np.testing.assert_array_equal(core.requantize(pooled, *x, *y), to_nhwc(expected))
+
+
+@settings(max_examples=200)
+@given(seeds, dtypes, st.booleans())
+def test_average_pool(rng: np.random.Generator, dtype: np.dtype, count_include_pad: bool) -> None:
+    values, windows, x = draw_image(rng, dtype), Windows(rng), draw_code(rng, dtype)
+    y = near(rng, x, dtype)
+    actual = pool.average_pool(
+        values, *x, windows.kernel, *y, windows.strides, windows.pads, count_include_pad, windows.ceil_mode
+    )
+    attributes = {**windows.attributes(), "count_include_pad": int(count_include_pad)}
+    expected = reference("AveragePool", [(to_nchw(values), x)], y, **attributes)
+    np.testing.assert_array_equal(actual, to_nhwc(expected))
+
+
+@settings(max_examples=200)
+@given(seeds, dtypes)
+def test_global_average_pool(rng: np.random.Generator, dtype: np.dtype) -> None:
+    values, x = draw_image(rng, dtype), draw_code(rng, dtype)
+    y = F(x[0] * 2 ** rng.uniform(-3, 0)), draw_zero_point(rng, dtype)
+    expected = to_nhwc(reference("GlobalAveragePool", [(to_nchw(values), x)], y))
+    np.testing.assert_array_equal(pool.global_average_pool(values, *x, *y), expected)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@given(rng=seeds, dtype=dtypes)
+def test_reduce_mean_is_within_one_step(rng: np.random.Generator, dtype: np.dtype, channels_last: bool) -> None:
+    values, x = draw_image(rng, dtype), draw_code(rng, dtype)
+    y = F(x[0] * 2 ** rng.uniform(-3, 0)), draw_zero_point(rng, dtype)
+    if channels_last:
+        expected = reference("ReduceMean", [(values, x)], y, axes=[1, 2])
+    else:
+        expected = to_nhwc(reference("ReduceMean", [(to_nchw(values), x)], y, axes=[2, 3]))
+    assert_within_one_step(pool.reduce_mean(values, *x, *y), expected, 0.1)
+
+
+# resize
+
+COORDINATES: list[resize.CoordinateMode] = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
+ROUNDINGS: list[resize.NearestMode] = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+
+
+@pytest.mark.parametrize("mode", COORDINATES)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_nearest_indices(mode: resize.CoordinateMode, rounding: resize.NearestMode) -> None:
+    rng = np.random.default_rng(4)
+    # The pairs whose coordinates fall a float32 step beside a tie, then any.
+    lengths = [(7, 2), (7, 38), (10, 12), (13, 14), (15, 18), (20, 6), (25, 54), (26, 64)]
+    lengths += [(int(a), int(b)) for a, b in rng.integers(1, 300, (40, 2))]
+    for before, after in lengths:
+        graph = Graph()
+        x = graph.input(np.arange(before, dtype=F).reshape(1, 1, 1, before))
+        sizes = graph.constant(np.array([1, 1, 1, after]))
+        attributes = {"coordinate_transformation_mode": mode, "nearest_mode": rounding}
+        expected = graph.run(graph.op("Resize", x, "", "", sizes, mode="nearest", **attributes), F)
+        np.testing.assert_array_equal(resize.nearest_indices(before, after, mode, rounding), expected.ravel())
+
+
+def resized(values: np.ndarray, x: Quantization, y: Quantization, kind: str, lengths: Sequence[int], **how: str) -> Any:
+    sizes = np.array([1, values.shape[3], *lengths])
+    expected = reference("Resize", [(to_nchw(values), x)], y, [None, None, sizes], mode=kind, **how)
+    return to_nhwc(expected)
+
+
+@given(seeds, dtypes, st.sampled_from(COORDINATES), st.sampled_from(ROUNDINGS))
+def test_resize_nearest(
+    rng: np.random.Generator, dtype: np.dtype, mode: resize.CoordinateMode, rounding: resize.NearestMode
+) -> None:
+    values, x = draw_image(rng, dtype), draw_code(rng, dtype)
+    y = x if rng.integers(2) else near(rng, x, dtype)
+    lengths = [int(v) for v in rng.integers(1, 40, 2)]
+    rows, columns = (
+        resize.nearest_indices(before, after, mode, rounding)
+        for before, after in zip(values.shape[1:3], lengths, strict=True)
+    )
+    expected = resized(values, x, y, "nearest", lengths, coordinate_transformation_mode=mode, nearest_mode=rounding)
+    np.testing.assert_array_equal(core.requantize(resize.resize_nearest(values, rows, columns), *x, *y), expected)
+
+
+@settings(max_examples=200)
+@given(seeds, dtypes, st.sampled_from(COORDINATES), st.booleans())
+def test_resize_linear(
+    rng: np.random.Generator, dtype: np.dtype, mode: resize.CoordinateMode, integer_factor: bool
+) -> None:
+    values, x = draw_image(rng, dtype), draw_code(rng, dtype)
+    y = x if rng.integers(2) else near(rng, x, dtype)
+    before = values.shape[1:3]
+    lengths = [int(v) for v in (before * rng.integers(1, 5, 2) if integer_factor else rng.integers(1, 40, 2))]
+    rows, columns = (resize.linear_taps(a, b, mode) for a, b in zip(before, lengths, strict=True))
+    expected = resized(values, x, y, "linear", lengths, coordinate_transformation_mode=mode)
+    np.testing.assert_array_equal(resize.resize_linear(values, *x, *y, rows, columns), expected)
+
+
+@given(seeds, st.sampled_from(COORDINATES))
+def test_resize_linear_between_convolutions(rng: np.random.Generator, mode: resize.CoordinateMode) -> None:
+    """Channels last, as ONNX Runtime's layout pass leaves it, and by a scale input."""
+    dtype = np.dtype(np.uint8)
+    values, x, y = draw_image(rng, dtype), draw_code(rng, dtype), draw_code(rng, dtype)
+    scales = [F(2), F(1.5)]
+    rows, columns = (
+        resize.linear_taps(before, int(factor * before), mode, float(factor))
+        for before, factor in zip(values.shape[1:3], scales, strict=True)
+    )
+    constants = [None, np.array([1, *scales, 1], F)]
+    attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
+    expected = reference("Resize", [(values, x)], y, constants, **attributes)
+    np.testing.assert_array_equal(resize.resize_linear(values, *x, *y, rows, columns), expected)
+
+
+# softmax
+
+
+@settings(max_examples=200)
+@given(seeds, dtypes)
+def test_softmax(rng: np.random.Generator, dtype: np.dtype) -> None:
+    shape = (int(rng.integers(1, 6)), int(rng.integers(2, 1100)))
+    values = draw_values(rng, shape, dtype) // rng.choice([1, 4])
+    x = draw_scale(rng, -8, -1), draw_zero_point(rng, dtype)
+    y_scale = F(rng.choice([1 / 256, 1 / 255, 2 ** rng.uniform(-9, -6)]))
+    y = y_scale, int(rng.choice([core.integer_range(dtype)[0], draw_zero_point(rng, dtype)]))
+    expected = reference("Softmax", [(values.astype(dtype), x)], y, axis=-1)
+    np.testing.assert_array_equal(numerics_softmax.softmax(values.astype(dtype), x[0], *y), expected)

@@ -25,7 +25,8 @@ def requantize_sums(
     """int32 sums (bias included, channel last) to 8 bits: `saturate(rint(float32(sum) * multiplier) + zero_point)`.
 
     `float32(sum)` rounds sums beyond 2**24 to even; then one float32 product, a clamp to [min - zp, max - zp], rint,
-    an integer add. The same in every x86 kernel (SSE2, AVX2, AVX-512, VNNI) and tail; Arm's kernels round alike.
+    an integer add.
+    Measured on an AVX-512 VNNI machine.
     """
     return round_saturate(sums.astype(FLOAT) * multipliers, y_zero_point, dtype)
 

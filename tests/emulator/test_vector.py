@@ -1,0 +1,305 @@
+"""The vector engine's kernels against the NumPy functions, bit for bit, at every kernel level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npu_backend.isa import BinaryFunction, DataType, PoolFunction, ResizeFunction
+from npu_backend.ops import numerics_core as core
+from npu_backend.ops import numerics_eltwise as eltwise
+from npu_backend.ops import numerics_pool as pool
+from npu_backend.ops import numerics_resize as resize
+from npu_backend.ops import numerics_softmax as softmax
+from tests.emulator.scratchpad import Placed, Scratchpad
+
+LEVELS = [pytest.param(1, id="portable"), pytest.param(2, id="avx2"), pytest.param(3, id="avx512")]
+TYPES = {np.dtype(np.uint8): DataType.UINT8, np.dtype(np.int8): DataType.INT8, np.dtype(np.int16): DataType.INT16}
+TRIALS = 12
+
+pytestmark = pytest.mark.parametrize("level", LEVELS)
+
+
+def _codes(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.integer]) -> np.ndarray:
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+
+def _dtype(rng: np.random.Generator) -> np.dtype[np.integer]:
+    return np.dtype([np.uint8, np.int8][int(rng.integers(2))])
+
+
+def _zero_point(rng: np.random.Generator, dtype: np.dtype[np.integer]) -> int:
+    return int(_codes(rng, (), dtype))
+
+
+def _scale(rng: np.random.Generator) -> np.float32:
+    return np.float32(np.exp(rng.uniform(-7, 1)))
+
+
+def _shape(rng: np.random.Generator, limits: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(rng.integers(1, limit + 1)) for limit in limits)
+
+
+def _order(rng: np.random.Generator, rank: int) -> tuple[int, ...]:
+    return tuple(map(int, rng.permutation(rank))) if rng.integers(2) else tuple(range(rank))
+
+
+def _unary(name: str, source: Placed, output: Placed, **more: object) -> dict[str, object]:
+    counts, input_strides = source.axes()
+    return {"name": name, "counts": counts, "input": source.address, "input_strides": input_strides,
+            "output": output.address, "output_strides": output.axes()[1], **more}  # fmt: skip
+
+
+def _image(prefix: str, placed: Placed) -> dict[str, object]:
+    height, width, _ = placed.shape
+    return {prefix: placed.address, f"{prefix}_row_bytes": placed.strides[0],
+            f"{prefix}_column_bytes": placed.strides[1], f"{prefix}_height": height, f"{prefix}_width": width}  # fmt: skip
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_table(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    values = _codes(rng, _shape(rng, (3, 5, 6, 200)), np.dtype(np.uint8))
+    table = _codes(rng, (256,), np.dtype(np.uint8))
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros_like(values), _order(rng, 4)), spm.place(values, _order(rng, 4))
+    place = spm.place(table)
+    spm.check(level, output, table[values], _unary("TABLE", source, output, table=place.address))
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_table_in_place(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    values, table = _codes(rng, _shape(rng, (4, 9, 90)), np.dtype(np.uint8)), _codes(rng, (256,), np.dtype(np.uint8))
+    spm = Scratchpad(rng)
+    source, place = spm.place(values), spm.place(table)
+    spm.check(level, source, table[values], _unary("TABLE", source, source, table=place.address))
+
+
+@pytest.mark.parametrize("element_bytes", [1, 2, 4])
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_copy(level: int, trial: int, element_bytes: int) -> None:
+    rng = np.random.default_rng(trial)
+    values = _codes(rng, _shape(rng, (3, 9, 20, 40)), np.dtype(f"u{element_bytes}"))
+    spm = Scratchpad(rng, 1 << 18)
+    output, source = spm.place(np.zeros_like(values), _order(rng, 4)), spm.place(values, _order(rng, 4))
+    spm.check(level, output, values, _unary("COPY", source, output, element_bytes=element_bytes))
+
+
+@pytest.mark.parametrize("element_bytes", [1, 2, 4])
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_copy_broadcasts(level: int, trial: int, element_bytes: int) -> None:
+    rng = np.random.default_rng(trial)
+    shape = _shape(rng, (3, 5, 7, 40))
+    kept = tuple(extent if rng.integers(2) else 1 for extent in shape)
+    values = _codes(rng, kept, np.dtype(f"u{element_bytes}"))
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros(shape, values.dtype), _order(rng, 4)), spm.place(values)
+    fields = _unary("COPY", source, output, element_bytes=element_bytes)
+    fields |= {"counts": shape, "input_strides": _broadcast(source, shape)}
+    spm.check(level, output, np.broadcast_to(values, shape), fields)
+
+
+def _broadcast(placed: Placed, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(
+        0 if kept == 1 != extent else stride for stride, kept, extent in zip(placed.strides, placed.shape, shape)
+    )
+
+
+@pytest.mark.parametrize("element_bytes", [1, 2, 4])
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_fill(level: int, trial: int, element_bytes: int) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = np.dtype(f"u{element_bytes}")
+    value = int(_codes(rng, (), dtype))
+    spm = Scratchpad(rng)
+    output = spm.place(np.zeros(_shape(rng, (2, 5, 7, 50)), dtype), _order(rng, 4))
+    counts, strides = output.axes()
+    fields = {"name": "FILL", "output": output.address, "counts": counts, "output_strides": strides, "value": value,
+              "element_bytes": element_bytes}  # fmt: skip
+    spm.check(level, output, np.full(counts, value, dtype), fields)
+
+
+@pytest.mark.parametrize("function", BinaryFunction)
+@pytest.mark.parametrize("trial", range(2 * TRIALS))
+def test_binary(level: int, trial: int, function: BinaryFunction) -> None:
+    rng = np.random.default_rng(trial)
+    shape, dtypes = _shape(rng, (3, 5, 6, 150)), (_dtype(rng), _dtype(rng), _dtype(rng))
+    shapes = [shape if rng.integers(2) else tuple(n if rng.integers(2) else 1 for n in shape) for _ in range(2)]
+    left, right = _codes(rng, shapes[0], dtypes[0]), _codes(rng, shapes[1], dtypes[1])
+    scales, zeros = [_scale(rng) for _ in range(3)], [_zero_point(rng, dtype) for dtype in dtypes]
+    apply = eltwise.add if function == BinaryFunction.ADD else eltwise.multiply
+    a_full, b_full = np.broadcast_to(left, shape), np.broadcast_to(right, shape)
+    expected = apply(a_full, scales[0], zeros[0], b_full, scales[1], zeros[1], scales[2], zeros[2], dtypes[2])
+    spm = Scratchpad(rng)
+    output = spm.place(np.zeros(shape, dtypes[2]), _order(rng, 4))
+    a, b = spm.place(left, _order(rng, 4)), spm.place(right, _order(rng, 4))
+    fields = {"name": "BINARY", "left": a.address, "right": b.address, "output": output.address, "function": function,
+              "counts": shape, "left_strides": _broadcast(a, shape), "right_strides": _broadcast(b, shape),
+              "output_strides": output.strides}  # fmt: skip
+    for position, side in enumerate(("left", "right", "output")):
+        fields |= {f"{side}_type": TYPES[dtypes[position]], f"{side}_zero_point": zeros[position],
+                   f"{side}_scale": scales[position]}  # fmt: skip
+    spm.check(level, output, expected, fields)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_quantize(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
+    scale, zero_point = _scale(rng), _zero_point(rng, dtype)
+    shape = _shape(rng, (2, 4, 5, 100))
+    spread = float(scale) * float(np.iinfo(dtype).max)
+    values = rng.normal(0, spread, shape).astype(np.float32)
+    halves = rng.random(shape) < 0.3
+    values[halves] = (np.rint(values[halves] / scale) + np.float32(0.5)) * scale
+    values[rng.random(shape) < 0.05] = rng.choice(np.array([np.inf, -np.inf, 3e38, -3e38, -0.0], np.float32))
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros(shape, dtype), _order(rng, 4)), spm.place(values, _order(rng, 4))
+    fields = _unary("QUANTIZE", source, output, scale=scale, zero_point=zero_point, output_type=TYPES[dtype])
+    with np.errstate(over="ignore"):
+        expected = core.quantize(values, scale, zero_point, dtype)
+    spm.check(level, output, expected, fields)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_dequantize(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
+    scale, zero_point = _scale(rng), _zero_point(rng, dtype)
+    values = _codes(rng, _shape(rng, (2, 4, 5, 100)), dtype)
+    spm = Scratchpad(rng)
+    output = spm.place(np.zeros(values.shape, np.float32), _order(rng, 4))
+    source = spm.place(values, _order(rng, 4))
+    fields = _unary("DEQUANTIZE", source, output, scale=scale, zero_point=zero_point, input_type=TYPES[dtype])
+    spm.check(level, output, core.dequantize(values, scale, zero_point), fields)
+
+
+@pytest.mark.parametrize("function", PoolFunction)
+@pytest.mark.parametrize("trial", range(2 * TRIALS))
+def test_pool(level: int, trial: int, function: PoolFunction) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = _dtype(rng)
+    kernel, strides = _shape(rng, (5, 5)), _shape(rng, (3, 3))
+    pads = tuple(int(rng.integers(0, kernel[axis % 2])) for axis in range(4))
+    values = _codes(rng, _shape(rng, (12, 12, 150)), dtype)
+    if any(values.shape[axis] + pads[axis] + pads[axis + 2] < kernel[axis] for axis in range(2)):
+        values = np.tile(values, (5, 5, 1))
+    scales, zeros = (_scale(rng), _scale(rng)), (_zero_point(rng, dtype), _zero_point(rng, dtype))
+    if function == PoolFunction.MAXIMUM:
+        expected = pool.max_pool(values[None], kernel, strides, pads)[0]  # type: ignore[arg-type]
+    else:
+        expected = pool.average_pool(values[None], scales[0], zeros[0], kernel, scales[1], zeros[1], strides, pads,  # type: ignore[arg-type]
+                                     function == PoolFunction.AVERAGE_WINDOW)[0]  # fmt: skip
+    spm = Scratchpad(rng, 1 << 20)
+    output, source = spm.place(np.zeros(expected.shape, dtype)), spm.place(values)
+    channels = values.shape[2]
+    fields = {"name": "POOL", **_image("input", source), **_image("output", output), "input_channels": channels,
+              "output_channels": channels, "kernel_height": kernel[0], "kernel_width": kernel[1],
+              "stride_height": strides[0], "stride_width": strides[1], "dilation_height": 1, "dilation_width": 1,
+              "pad_top": pads[0], "pad_left": pads[1], "input_type": TYPES[dtype], "output_type": TYPES[dtype],
+              "input_zero_point": zeros[0], "output_zero_point": zeros[1], "input_scale": scales[0],
+              "output_scale": scales[1], "function": function}  # fmt: skip
+    spm.check(level, output, expected, fields)
+
+
+@pytest.mark.parametrize("float_mean", [0, 1])
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_mean(level: int, trial: int, float_mean: int) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = _dtype(rng)
+    values = _codes(rng, _shape(rng, (12, 12, 200)), dtype)
+    scales, zeros = (_scale(rng), _scale(rng)), (_zero_point(rng, dtype), _zero_point(rng, dtype))
+    mean = pool.reduce_mean if float_mean else pool.global_average_pool
+    expected = mean(values[None], scales[0], zeros[0], scales[1], zeros[1])[0, 0, 0]
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros(expected.shape, dtype)), spm.place(values)
+    fields = {"name": "MEAN", **_image("input", source), "channels": values.shape[2], "output": output.address,
+              "input_type": TYPES[dtype], "output_type": TYPES[dtype], "input_zero_point": zeros[0],
+              "output_zero_point": zeros[1], "input_scale": scales[0], "output_scale": scales[1],
+              "float_mean": float_mean}  # fmt: skip
+    spm.check(level, output, expected, fields)
+
+
+def _taps_table(taps: resize.LinearTaps) -> np.ndarray:
+    columns = [taps.low, taps.high, taps.low_weight.view(np.int32), taps.high_weight.view(np.int32)]
+    return np.stack(columns, axis=1).astype(np.int32).view(np.uint8)
+
+
+def _resize_fields(source: Placed, output: Placed, tables: list[Placed], origin: tuple[int, int]) -> dict[str, object]:
+    return {"name": "RESIZE", **_image("input", source), **_image("output", output), "channels": output.shape[2],
+            "row_table": tables[0].address, "column_table": tables[1].address, "input_row_origin": origin[0],
+            "input_column_origin": origin[1]}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_resize_bilinear(level: int, trial: int, mode: resize.CoordinateMode) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = _dtype(rng)
+    values, (height, width) = _codes(rng, _shape(rng, (9, 9, 100)), dtype), _shape(rng, (20, 20))
+    scales, zeros = (_scale(rng), _scale(rng)), (_zero_point(rng, dtype), _zero_point(rng, dtype))
+    taps = resize.linear_taps(values.shape[0], height, mode), resize.linear_taps(values.shape[1], width, mode)
+    expected = resize.resize_linear(values[None], scales[0], zeros[0], scales[1], zeros[1], *taps)[0]
+    spm = Scratchpad(rng, 1 << 18)
+    first, last = int(rng.integers(height)), int(rng.integers(height))
+    rows = slice(min(first, last), max(first, last) + 1)
+    origin = int(taps[0].low[rows].min())
+    tile = values[origin : int(taps[0].high[rows].max()) + 1]
+    output, source = spm.place(np.zeros_like(expected[rows])), spm.place(tile)
+    tables = [spm.place(_taps_table(taps[0])[rows], gaps=False), spm.place(_taps_table(taps[1]), gaps=False)]
+    fields = _resize_fields(source, output, tables, (origin, 0)) | {
+        "function": ResizeFunction.BILINEAR, "data_type": TYPES[dtype], "input_scale": scales[0],
+        "output_scale": scales[1], "input_zero_point": zeros[0], "output_zero_point": zeros[1],
+    }  # fmt: skip
+    spm.check(level, output, expected[rows], fields)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_resize_nearest(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = [np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16)][trial % 3]
+    values, (height, width) = _codes(rng, _shape(rng, (9, 9, 100)), dtype), _shape(rng, (20, 20))
+    indices = [resize.nearest_indices(length, size, "half_pixel", "round_prefer_floor")
+               for length, size in zip(values.shape, (height, width))]  # fmt: skip
+    expected = resize.resize_nearest(values[None], indices[0], indices[1])[0]
+    spm = Scratchpad(rng, 1 << 18)
+    output, source = spm.place(np.zeros_like(expected)), spm.place(values)
+    ones = [np.ones(len(index), np.float32) for index in indices]
+    tables = [spm.place(_taps_table(resize.LinearTaps(index, index, one, one)), gaps=False)
+              for index, one in zip(indices, ones)]  # fmt: skip
+    fields = _resize_fields(source, output, tables, (0, 0)) | {"function": ResizeFunction.NEAREST,
+                                                              "data_type": TYPES[dtype]}  # fmt: skip
+    spm.check(level, output, expected, fields)
+
+
+def test_resize_clamps_what_its_tables_say(level: int) -> None:
+    rng = np.random.default_rng(0)
+    values = _codes(rng, (3, 4, 5), np.dtype(np.uint8))
+    wild = np.array([0, 2**32 - 1, 7, 5, 3, 2**31], np.uint32).view(np.int32)
+    one = np.ones(len(wild), np.float32)
+    spm = Scratchpad(rng)
+    expected = values[np.clip(wild.view(np.uint32).astype(np.int64) - 4, 0, 2)][:, np.clip(wild.view(np.uint32), 0, 3)]
+    output, source = spm.place(np.zeros_like(expected)), spm.place(values)
+    table = spm.place(_taps_table(resize.LinearTaps(wild, wild, one, one)), gaps=False)
+    fields = _resize_fields(source, output, [table, table], (4, 0)) | {"function": ResizeFunction.NEAREST}
+    spm.check(level, output, expected, fields)
+
+
+@pytest.mark.parametrize("trial", range(2 * TRIALS))
+def test_softmax(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    dtype = _dtype(rng)
+    values = _codes(rng, _shape(rng, (2, 3, 3, 600)), dtype)
+    x_scale, zero_point = _scale(rng), _zero_point(rng, dtype)
+    y_scale = np.float32(1 / 256) if trial % 2 else np.float32(np.exp(rng.uniform(-7, 0)))
+    expected = softmax.softmax(values, x_scale, y_scale, zero_point)
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros_like(expected)), spm.place(values)
+    table = spm.place(softmax.softmax_table(x_scale, values.shape[-1]), gaps=False)
+    fields = {"name": "SOFTMAX", "input": source.address, "output": output.address, "counts": values.shape[:3],
+              "length": values.shape[3], "input_strides": source.strides[:3], "output_strides": output.strides[:3],
+              "table": table.address, "input_type": TYPES[dtype], "output_type": TYPES[dtype],
+              "output_zero_point": zero_point, "output_scale": softmax.softmax_output_scale(y_scale)}  # fmt: skip
+    spm.check(level, output, expected, fields)

@@ -1,8 +1,9 @@
 /* What the emulator's files share. Nothing here is visible outside the library.
  *
- * program.c, validate.c  bytes to a validated npu_program     regions.c      bytes an instruction reads and writes
- * interpret.c, check.c   meaning                              diagnose.c     messages about instructions and semaphores
- * execute.c, conv*.c, depthwise*.c, vector_*.c  kernels       cost.c, flow.c, timing.c  time
+ * program.c, records.c, validate.c  bytes to a validated npu_program   regions.c   bytes an instruction touches
+ * interpret.c, check*.c             meaning                             ports.c     tensors in and out
+ * execute.c, conv*.c, depthwise*.c, vector_*.c  kernels                 diagnose.c  messages
+ * cost.c, flow.c, timing.c          time                                api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
 #define NPU_INTERNAL_H
@@ -19,6 +20,7 @@
 /* Scratchpads are followed by this many readable bytes, so that a vector load of the last element stays in bounds. */
 #define NPU_SPM_SLACK_BYTES 64u
 #define NPU_MAX_REGIONS 8
+#define NPU_RESIZE_ENTRY_BYTES 16u /* of the tables of a RESIZE */
 
 /* A growable 64-byte aligned workspace, one per worker thread. */
 typedef struct {
@@ -93,11 +95,30 @@ uint64_t npu_region_bytes(const npu_region *region); /* counts multiplied by run
 uint64_t npu_region_end(const npu_region *region);   /* one past the highest address; UINT64_MAX when it overflows */
 
 uint32_t npu_type_bytes(uint32_t data_type); /* 0 for an unknown DataType */
+uint32_t npu_crc32(const uint8_t *data, uint64_t bytes);
+
+/* Opening a file, step by step; each says why when it is not NPU_OK. */
+npu_status npu_validate_records(const npu_program *program, npu_message *message);
+npu_status npu_build_streams(npu_program *program, const npu_record_stream *records, uint32_t count,
+                             npu_message *message);
+/* Fields, bytes within the memories, no byte written twice. Raises the cores' spm_peak_bytes. */
+npu_status npu_validate_instruction(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
+                                    npu_message *message);
+
+/* Ports. */
+uint64_t npu_port_bytes(const npu_record_port *port); /* 0 when a dimension is zero, UINT64_MAX on overflow */
+void npu_port_read(const npu_program *program, const npu_record_port *port, void *host);        /* DRAM to host */
+void npu_port_write(const npu_program *program, const npu_record_port *port, const void *host); /* host to DRAM */
 
 /* Messages. */
 void npu_say(npu_message *message, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+npu_status npu_fail(npu_message *message, npu_status status, const char *format, ...) /* says it, returns status */
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
 #endif
     ;
 const char *npu_engine_name(uint32_t engine);
@@ -133,7 +154,10 @@ npu_status npu_execute_instruction(const npu_instruction *instruction, uint8_t *
 /* Functional execution (interpret.c) and its checked form (check.c), on memories that hold the inputs already. */
 npu_status npu_interpret(npu_program *program, uint32_t threads, uint32_t level, npu_message *message);
 npu_status npu_interpret_checked(npu_program *program, uint32_t level, npu_message *message);
-/* A transfer of LOAD, STORE or SEND. */
+/* Executes one instruction that is neither WAIT nor SIGNAL. */
+npu_status npu_execute_step(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
+                            npu_scratch *scratch, uint32_t level, npu_message *message);
+/* A transfer of LOAD, STORE or SEND (transfer.c). */
 void npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction);
 
 #endif

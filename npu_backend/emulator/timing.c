@@ -1,0 +1,312 @@
+/* Time: an event-driven replay of the streams. No tensor is touched, and nothing here decides what a program means.
+ *
+ * Every engine takes its instructions in order, one at a time. Compute takes its cost; a transfer its set-up and the
+ * latency of its path, then a flow of whole DRAM bursts; WAIT and SIGNAL take nothing, but a signal travels.
+ */
+#include "timing.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t node_index(const npu_program *program, uint32_t node) {
+    return node == NPU_DRAM_NODE ? program->machine->core_count : node;
+}
+
+static uint32_t find_path(const npu_replay *replay, uint32_t source, uint32_t destination) {
+    uint32_t nodes = replay->program->machine->core_count + 1;
+    return replay->paths[(size_t)node_index(replay->program, source) * nodes +
+                         node_index(replay->program, destination)];
+}
+
+/* Who uses a semaphore: nobody yet, this core, or more than one. */
+static void add_user(uint32_t *user, uint32_t core) {
+    if (*user != core) {
+        *user = *user == NPU_NOBODY ? core : NPU_SEVERAL;
+    }
+}
+
+static void find_semaphore_users(npu_replay *replay) {
+    const npu_program *program = replay->program;
+    for (uint32_t index = 0; index < program->stream_count; ++index) {
+        const npu_stream *stream = &program->streams[index];
+        for (uint64_t position = 0; position < stream->count; ++position) {
+            const npu_wait *wait = (const npu_wait *)(const void *)stream->instructions[position];
+            if (wait->head.opcode == NPU_OP_WAIT) {
+                add_user(&replay->semaphores[wait->semaphore].waiting_core, stream->core);
+            } else if (wait->head.opcode == NPU_OP_SIGNAL) {
+                add_user(&replay->semaphores[wait->semaphore].signalling_core, stream->core);
+            }
+        }
+    }
+}
+
+static void fill_tables(npu_replay *replay) {
+    const npu_program *program = replay->program;
+    size_t nodes = (size_t)program->machine->core_count + 1;
+    memset(replay->paths, 0xFF, nodes * nodes * sizeof(uint32_t));
+    for (uint32_t path = program->path_count; path-- > 0;) {
+        size_t source = node_index(program, program->paths[path].source);
+        replay->paths[source * nodes + node_index(program, program->paths[path].destination)] = path;
+    }
+    for (uint32_t index = 0; index < program->machine->semaphore_count; ++index) {
+        replay->semaphores[index] = (npu_semaphore_state){0, NPU_NOBODY, NPU_NOBODY, NPU_NOBODY, NPU_NOBODY};
+    }
+    find_semaphore_users(replay);
+}
+
+static npu_status open_replay(npu_replay *replay) {
+    const npu_program *program = replay->program;
+    size_t nodes = (size_t)program->machine->core_count + 1;
+    npu_status status = npu_flows_open(&replay->flows, program, program->stream_count, replay->message);
+    for (uint32_t core = 0; core < program->machine->core_count && status == NPU_OK; ++core) {
+        status = npu_check_core(&program->cores[core], replay->message);
+    }
+    if (status != NPU_OK) {
+        return status;
+    }
+    replay->streams = calloc((size_t)program->stream_count + 1, sizeof(npu_stream_state));
+    replay->semaphores = calloc((size_t)program->machine->semaphore_count + 1, sizeof(npu_semaphore_state));
+    replay->cores = calloc(nodes, sizeof(npu_core_state));
+    replay->paths = malloc(nodes * nodes * sizeof(uint32_t));
+    if (replay->streams == NULL || replay->semaphores == NULL || replay->cores == NULL || replay->paths == NULL) {
+        return npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory to replay %u streams", program->stream_count);
+    }
+    fill_tables(replay);
+    return NPU_OK;
+}
+
+static void close_replay(npu_replay *replay) {
+    npu_flows_close(&replay->flows);
+    free(replay->queue.events);
+    free(replay->streams);
+    free(replay->semaphores);
+    free(replay->cores);
+    free(replay->paths);
+}
+
+static npu_status add_event(npu_replay *replay, double delay_ns, npu_event_kind kind, uint32_t index) {
+    if (!npu_event_add(&replay->queue, replay->now_ns + delay_ns, kind, index)) {
+        return npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory for %llu events",
+                        (unsigned long long)replay->queue.count);
+    }
+    return NPU_OK;
+}
+
+static int is_abroad(const npu_semaphore_state *semaphore, uint32_t core) {
+    return semaphore->signalling_core != core && semaphore->signalling_core != NPU_NOBODY;
+}
+
+/* Takes one from the semaphore, or queues up behind those that wait already; whether it was taken. */
+static int try_wait(npu_replay *replay, uint32_t stream, uint32_t index) {
+    npu_semaphore_state *semaphore = &replay->semaphores[index];
+    uint32_t core = replay->program->streams[stream].core;
+    if (semaphore->count > 0) {
+        --semaphore->count;
+        npu_account_span(replay, stream);
+        return 1;
+    }
+    replay->streams[stream].next_waiter = NPU_NOBODY;
+    if (semaphore->first_waiter == NPU_NOBODY) {
+        semaphore->first_waiter = stream;
+    } else {
+        replay->streams[semaphore->last_waiter].next_waiter = stream;
+    }
+    semaphore->last_waiter = stream;
+    npu_account_state(replay, core, 0, is_abroad(semaphore, core));
+    return 0;
+}
+
+static npu_status send_signal(npu_replay *replay, uint32_t stream, uint32_t index) {
+    const npu_record_machine *machine = replay->program->machine;
+    uint32_t waiting = replay->semaphores[index].waiting_core;
+    int stays = waiting == replay->program->streams[stream].core || waiting == NPU_NOBODY;
+    npu_account_span(replay, stream);
+    return add_event(replay, stays ? machine->signal_ns : machine->cross_signal_ns, NPU_EVENT_SIGNAL, index);
+}
+
+static npu_status refuse(npu_replay *replay, uint32_t stream, const npu_instruction *instruction, npu_status status,
+                         const char *reason) {
+    char text[NPU_MESSAGE_BYTES / 2];
+    npu_describe(replay->program, &replay->program->streams[stream], instruction, text, sizeof text);
+    return npu_fail(replay->message, status, "%s: %s", text, reason);
+}
+
+static npu_status start_compute(npu_replay *replay, uint32_t stream, const npu_instruction *instruction) {
+    const npu_stream *place = &replay->program->streams[stream];
+    npu_message reason;
+    npu_cost cost;
+    npu_status status = npu_instruction_cost(&replay->program->cores[place->core], instruction, &cost, &reason);
+    if (status != NPU_OK) {
+        return refuse(replay, stream, instruction, status, reason.text);
+    }
+    npu_account_compute(replay, stream, &cost);
+    npu_account_state(replay, place->core, 1, 0);
+    return add_event(replay, cost.duration_ns, NPU_EVENT_DONE, stream);
+}
+
+static uint32_t transfer_path(const npu_replay *replay, uint32_t core, const npu_instruction *instruction) {
+    switch (instruction->opcode) {
+    case NPU_OP_LOAD: return find_path(replay, NPU_DRAM_NODE, core);
+    case NPU_OP_STORE: return find_path(replay, core, NPU_DRAM_NODE);
+    default: return find_path(replay, core, ((const npu_send *)(const void *)instruction)->destination_core);
+    }
+}
+
+static npu_status start_transfer(npu_replay *replay, uint32_t stream, const npu_instruction *instruction) {
+    const npu_program *program = replay->program;
+    uint32_t core = program->streams[stream].core;
+    npu_stream_state *state = &replay->streams[stream];
+    state->path = transfer_path(replay, core, instruction);
+    if (state->path == NPU_NOBODY) {
+        return refuse(replay, stream, instruction, NPU_TRAP, "the machine has no path for this transfer");
+    }
+    const npu_record_path *path = &program->paths[state->path];
+    npu_account_transfer(replay, stream, path, &state->flow_bytes);
+    npu_account_state(replay, core, 1, 0);
+    double delay_ns = program->cores[core].dma_setup_cycles * 1000.0 / program->cores[core].clock_mhz +
+                      path->latency_ns + (instruction->opcode == NPU_OP_SEND ? 0 : program->machine->dram_latency_ns);
+    return add_event(replay, delay_ns, NPU_EVENT_FLOW, stream);
+}
+
+/* Goes on with a stream until an engine works, a semaphore holds it up or it ends. */
+static npu_status advance(npu_replay *replay, uint32_t index) {
+    const npu_stream *stream = &replay->program->streams[index];
+    npu_stream_state *state = &replay->streams[index];
+    npu_status status = NPU_OK;
+    for (; state->next < stream->count && status == NPU_OK; ++state->next) {
+        const npu_instruction *instruction = stream->instructions[state->next];
+        state->start_ns = replay->now_ns;
+        switch (instruction->opcode) {
+        case NPU_OP_WAIT:
+            if (!try_wait(replay, index, ((const npu_wait *)(const void *)instruction)->semaphore)) {
+                return NPU_OK;
+            }
+            break;
+        case NPU_OP_SIGNAL:
+            status = send_signal(replay, index, ((const npu_signal *)(const void *)instruction)->semaphore);
+            break;
+        case NPU_OP_LOAD:
+        case NPU_OP_STORE:
+        case NPU_OP_SEND: return start_transfer(replay, index, instruction);
+        default: return start_compute(replay, index, instruction);
+        }
+    }
+    return status;
+}
+
+static npu_status finish_instruction(npu_replay *replay, uint32_t stream) {
+    npu_account_state(replay, replay->program->streams[stream].core, -1, 0);
+    npu_account_span(replay, stream);
+    ++replay->streams[stream].next;
+    return advance(replay, stream);
+}
+
+static npu_status receive_signal(npu_replay *replay, uint32_t index) {
+    npu_semaphore_state *semaphore = &replay->semaphores[index];
+    uint32_t stream = semaphore->first_waiter;
+    if (stream == NPU_NOBODY) {
+        ++semaphore->count;
+        return NPU_OK;
+    }
+    uint32_t core = replay->program->streams[stream].core;
+    semaphore->first_waiter = replay->streams[stream].next_waiter;
+    npu_account_state(replay, core, 0, -is_abroad(semaphore, core));
+    npu_account_span(replay, stream);
+    ++replay->streams[stream].next;
+    return advance(replay, stream);
+}
+
+static npu_status start_flow(npu_replay *replay, uint32_t stream) {
+    const npu_stream_state *state = &replay->streams[stream];
+    if (!(state->flow_bytes > 0)) {
+        return finish_instruction(replay, stream);
+    }
+    npu_flows_start(&replay->flows, state->path, state->flow_bytes, stream, replay->now_ns);
+    return NPU_OK;
+}
+
+static npu_status handle_event(npu_replay *replay) {
+    npu_event event = npu_event_take(&replay->queue);
+    ++replay->timing->events;
+    replay->now_ns = event.time_ns;
+    switch (event.kind) {
+    case NPU_EVENT_DONE: return finish_instruction(replay, event.index);
+    case NPU_EVENT_FLOW: return start_flow(replay, event.index);
+    default: return receive_signal(replay, event.index);
+    }
+}
+
+static npu_status finish_flows(npu_replay *replay, double time_ns) {
+    npu_status status = NPU_OK;
+    uint32_t stream;
+    replay->now_ns = time_ns;
+    while (status == NPU_OK && npu_flows_take(&replay->flows, time_ns, &stream)) {
+        ++replay->timing->events;
+        status = finish_instruction(replay, stream);
+    }
+    return status;
+}
+
+/* One event, or the flows that end at one time. `*ended` when nothing is under way any more. */
+static npu_status step(npu_replay *replay, int *ended) {
+    double event_ns = replay->queue.count > 0 ? replay->queue.events[0].time_ns : INFINITY;
+    if (event_ns <= replay->now_ns) { /* all that happens now comes before the rates are solved again */
+        return handle_event(replay);
+    }
+    double flow_ns = npu_flows_next(&replay->flows, replay->now_ns);
+    *ended = event_ns == INFINITY && flow_ns == INFINITY;
+    if (*ended) {
+        return NPU_OK;
+    }
+    return flow_ns <= event_ns ? finish_flows(replay, flow_ns) : handle_event(replay);
+}
+
+static npu_status check_finished(npu_replay *replay) {
+    const npu_program *program = replay->program;
+    uint64_t *next = calloc((size_t)program->stream_count + 1, sizeof(uint64_t));
+    int finished = 1;
+    if (next == NULL) {
+        return npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory for %u streams", program->stream_count);
+    }
+    for (uint32_t index = 0; index < program->stream_count; ++index) {
+        next[index] = replay->streams[index].next;
+        finished = finished && next[index] == program->streams[index].count;
+    }
+    npu_status status = finished ? NPU_OK : npu_say_deadlock(program, next, replay->message);
+    free(next);
+    return status;
+}
+
+static npu_status run_replay(npu_replay *replay) {
+    npu_status status = open_replay(replay);
+    int ended = 0;
+    for (uint32_t stream = 0; stream < replay->program->stream_count && status == NPU_OK; ++stream) {
+        status = advance(replay, stream);
+    }
+    while (status == NPU_OK && !ended) {
+        status = step(replay, &ended);
+    }
+    if (status == NPU_OK) {
+        status = check_finished(replay);
+    }
+    return status;
+}
+
+npu_status npu_time(const npu_program *program, npu_timing *timing, npu_message *message) {
+    if (program == NULL || timing == NULL || timing->bytes != sizeof(npu_timing) || timing->cores == NULL ||
+        timing->core_count != program->machine->core_count) {
+        return npu_fail(message, NPU_BAD_ARGUMENT, "npu_time needs a program and an npu_timing of %zu bytes with a row "
+                        "for each of its cores", sizeof(npu_timing));
+    }
+    npu_replay replay = {.program = program, .timing = timing, .message = message};
+    memset(timing->cores, 0, timing->core_count * sizeof(npu_core_timing));
+    timing->total_ns = timing->energy_pj = 0;
+    timing->events = 0;
+    npu_status status = run_replay(&replay);
+    if (status == NPU_OK) {
+        npu_account_end(&replay);
+    }
+    close_replay(&replay);
+    return status;
+}

@@ -1,0 +1,259 @@
+"""ONNX-level preparation for TVM's importer, shared by the TVM generations.
+
+Every node gets a unique name (the origin of NPU operators in reports), QOperator forms become QDQ, constants fold, and
+what ONNX Runtime's quantiser shares between consumers is given to each of them, so that patterns can match.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from npu_backend.errors import ModelError
+from tvm_ext.onnx_constants import Constants, fold
+from tvm_ext.qoperator import to_qdq
+
+# Older operator versions carry as attributes what TVM's importer expects as operands.
+OLDEST_OPSET = 11
+_RAISED_OPSET = 13
+_WINDOWED = ("Conv", "MaxPool", "AveragePool")
+_MOVES_CODES = frozenset(("Transpose", "Reshape", "MaxPool", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Split"))
+
+Nodes = list[onnx.NodeProto]
+ShapeMap = Mapping[str, tuple[int, ...]]
+
+
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An equivalent model ready for import; `model` must be valid with static input shapes (`load_model`)."""
+    model = _raise_opset(model)
+    opset = opset_of(model)
+    constants = Constants(model.graph.initializer)
+    nodes = to_qdq(name_nodes(model.graph.node), constants, opset)
+    shapes = _infer_shapes(model, nodes, constants) if any(map(_needs_shapes, nodes)) else {}
+    nodes = fold(nodes, constants, shapes, opset)
+    pinned = _pinned_names(model, nodes)
+    nodes = drop_identities(nodes, constants, pinned)
+    nodes = explicit_pads(nodes, shapes)
+    nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
+    return _rebuild(model, duplicate_dequantize(nodes, pinned), constants)
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the default operator set."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def name_nodes(nodes: Sequence[onnx.NodeProto]) -> Nodes:
+    """Copies of the nodes, each under a name of its own; names that are there and unique stay."""
+    taken = {node.name for node in nodes}
+    seen: set[str] = set()
+    named = []
+    for index, node in enumerate(nodes):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if not node.name or node.name in seen:
+            copy.name = _free_name(node.name or f"{node.op_type}_{index}", taken)
+            taken.add(copy.name)
+        seen.add(copy.name)
+        named.append(copy)
+    return named
+
+
+def drop_identities(nodes: Nodes, constants: Constants, pinned: frozenset[str]) -> Nodes:
+    """Identity and inference-time Dropout removed, their consumers reading the input; graph outputs keep theirs."""
+    renamed: dict[str, str] = {}
+    kept = []
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+        is_copy = node.op_type == "Identity" or (node.op_type == "Dropout" and _is_inference(node, constants))
+        if is_copy and not pinned.intersection(node.output):
+            renamed[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    return kept
+
+
+def explicit_pads(nodes: Nodes, shapes: ShapeMap) -> Nodes:
+    """auto_pad of windowed operators as explicit pads where the input's shape is known."""
+    for node in nodes:
+        mode = _attribute(node, "auto_pad", b"NOTSET").decode()
+        if node.op_type in _WINDOWED and mode.startswith("SAME") and node.input[0] in shapes:
+            _set_pads(node, mode, shapes)
+    return nodes
+
+
+def split_to_slices(nodes: Nodes, constants: Constants, shapes: ShapeMap, codes: frozenset[str]) -> Nodes:
+    """Split of quantised data as one Slice per part, which matches and moves by itself; float Splits stay."""
+    consumers = _consumers(nodes)
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    result = []
+    for node in nodes:
+        quantized = node.op_type == "Split" and node.input[0] in dequantized and all(
+            consumer.op_type == "QuantizeLinear" for name in node.output for consumer in consumers.get(name, ())
+        )  # fmt: skip
+        if quantized or (node.op_type == "Split" and node.input[0] in codes):
+            result += _slices(node, constants, shapes)
+        else:
+            result.append(node)
+    return result
+
+
+def duplicate_dequantize(nodes: Nodes, pinned: frozenset[str]) -> Nodes:
+    """One DequantizeLinear per use, so that each consumer can take its own into a pattern."""
+    uses = Counter(name for node in nodes for name in node.input)
+    copies: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        if node.op_type == "DequantizeLinear":
+            own = 0 if node.output[0] in pinned else 1
+            copies[node.output[0]] = [_copy(node, k) for k in range(1, uses[node.output[0]] - own + 1)]
+    result: Nodes = []
+    waiting = {name: [copy.output[0] for copy in made] for name, made in copies.items()}
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            if waiting.get(name):
+                node.input[index] = waiting[name].pop()
+        result += [node, *(copies.get(node.output[0], ()) if node.op_type == "DequantizeLinear" else ())]
+    return result
+
+
+def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    if opset_of(model) >= OLDEST_OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _RAISED_OPSET)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{model.graph.name}: opset {opset_of(model)} is older than {OLDEST_OPSET} and cannot be"
+                         f" converted ({reason}); export it with opset {_RAISED_OPSET} or later") from error  # fmt: skip
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    return next(name for i in range(len(taken) + 1) if (name := f"{stem}_{i}" if i else stem) not in taken)
+
+
+def _needs_shapes(node: onnx.NodeProto) -> bool:
+    return node.op_type in ("Shape", "Size", "Split") or _attribute(node, "auto_pad", b"").startswith(b"SAME")
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:  # type: ignore[misc]
+    value = next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    return value
+
+
+def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> dict[str, tuple[int, ...]]:
+    inferred = onnx.shape_inference.infer_shapes(_rebuild(model, nodes, constants), data_prop=True).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        dims = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        if value.type.tensor_type.HasField("shape") and all(dims):
+            shapes[value.name] = dims
+    return shapes
+
+
+def _pinned_names(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
+    """Values that must keep their names: the model's outputs and what subgraphs read from outside."""
+    inner = {name for node in nodes for attribute in node.attribute
+             for graph in (attribute.g, *attribute.graphs) for name in _names_in(graph)}  # fmt: skip
+    return frozenset(inner | {value.name for value in model.graph.output})
+
+
+def _names_in(graph: onnx.GraphProto) -> set[str]:
+    names = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in graph.node:
+        for attribute in node.attribute:
+            names.update(*map(_names_in, (attribute.g, *attribute.graphs)))
+    return names
+
+
+def _is_inference(node: onnx.NodeProto, constants: Constants) -> bool:
+    training = node.input[2] if len(node.input) > 2 else ""
+    return len(node.output) == 1 and (not training or (training in constants and not constants[training].any()))
+
+
+def _consumers(nodes: Nodes) -> dict[str, list[onnx.NodeProto]]:
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    return consumers
+
+
+def _codes(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
+    """Values that hold 8-bit codes."""
+    eight_bit = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    codes = {value.name for value in model.graph.input if value.type.tensor_type.elem_type in eight_bit}
+    for node in nodes:
+        if node.op_type == "QuantizeLinear" or (node.op_type in _MOVES_CODES and node.input[0] in codes):
+            codes.update(node.output)
+    return frozenset(codes)
+
+
+def _set_pads(node: onnx.NodeProto, mode: str, shapes: ShapeMap) -> None:
+    extents = shapes[node.input[0]][2:]
+    kernel = _attribute(node, "kernel_shape", None) or shapes[node.input[1]][2:]
+    strides = _attribute(node, "strides", None) or [1] * len(extents)
+    dilations = _attribute(node, "dilations", None) or [1] * len(extents)
+    before, after = [], []
+    for extent, k, stride, dilation in zip(extents, kernel, strides, dilations):
+        total = max(0, (-(-extent // stride) - 1) * stride + (k - 1) * dilation + 1 - extent)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute("pads", before + after)])
+
+
+def _slices(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap) -> Nodes:
+    axis = int(_attribute(node, "axis", 0))
+    lengths = _split_lengths(node, constants, shapes, axis)
+    if lengths is None:
+        return [node]
+    bounds = np.cumsum([0, *lengths])
+    slices = []
+    for index, output in enumerate(node.output):
+        name = f"{node.name}:{index}"
+        values = {"starts": bounds[index], "ends": bounds[index + 1], "axes": axis}
+        operands = [constants.add(f"{name}.{key}", np.array([value], np.int64)) for key, value in values.items()]
+        slices.append(helper.make_node("Slice", [node.input[0], *operands], [output], name=name))
+    return slices
+
+
+def _split_lengths(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap, axis: int) -> Sequence[int] | None:
+    listed = _attribute(node, "split", None)
+    if listed:
+        return list(listed)
+    if len(node.input) > 1 and node.input[1]:
+        return constants[node.input[1]].tolist() if node.input[1] in constants else None
+    if node.input[0] not in shapes:
+        return None
+    extent, parts = shapes[node.input[0]][axis], len(node.output)
+    step = -(-extent // parts)
+    return [min(step, extent - step * i) for i in range(parts)]
+
+
+def _copy(node: onnx.NodeProto, index: int) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.name, copy.output[0] = f"{node.name}:{index}", f"{node.output[0]}:{index}"
+    return copy
+
+
+def _rebuild(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> onnx.ModelProto:
+    """The model with other nodes, and the constants these and the outputs read."""
+    used = {name for node in nodes for name in node.input} | _pinned_names(model, nodes)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    graph = onnx.GraphProto(name=model.graph.name)
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants.tensors(used))
+    graph.input.extend(value for value in model.graph.input if value.name not in weights)
+    graph.output.extend(model.graph.output)
+    rebuilt = onnx.ModelProto(ir_version=model.ir_version)
+    rebuilt.opset_import.extend(model.opset_import)
+    rebuilt.graph.CopyFrom(graph)
+    return rebuilt

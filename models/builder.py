@@ -3,12 +3,12 @@
 Every node, weight and tensor is named after its place in the network ("block3/expand/conv"), so that reports read well.
 Batch normalisation is already folded: every convolution carries a bias.
 
-Weights are He-normal (He et al. 2015, doi 10.1109/ICCV.2015.123), drawn per tensor from a generator seeded by (seed, name),
-so one layer's weights do not depend on the layers before it. Two refinements keep *random* networks as lively as trained
-ones through their depth: the gain divides by the predicted power of the layer's input (residual sums grow, ReLU shrinks),
-and dense filters lose half their mean (weight standardisation, arXiv 1903.10520, takes all of it). Left whole, the mean
-lets ReLU's positive offset drown the image after a few layers; taken whole, quantisation noise grows from layer to layer
-(measured on InceptionV3's int8 logits: 20 dB above the noise with half the mean, 10 dB without any).
+Weights are He-normal (He et al. 2015, doi 10.1109/ICCV.2015.123), drawn per tensor from a generator seeded by
+(seed, name), so one layer's weights do not depend on the layers before it. Two refinements keep *random* networks as
+lively as trained ones through their depth: the gain divides by the predicted power of the layer's input (residual sums
+grow, ReLU shrinks), and dense filters lose half their mean (weight standardisation, arXiv 1903.10520, takes all of it).
+Left whole, the mean lets ReLU's positive offset drown the image after a few layers; taken whole, quantisation noise
+grows from layer to layer (InceptionV3's int8 logits: 20 dB above the noise with half the mean, 10 dB without any).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class NetworkBuilder:
         )
 
     def conv_transpose(self, x: Feature, channels: int, name: str) -> Feature:
-        """2x2 transposed convolution of stride 2: doubles height and width; each output pixel has one tap per channel."""
+        """2x2 transposed convolution of stride 2: doubles height and width, one tap per channel for each pixel."""
         self._weight(f"{name}/weight", (x.channels, channels, 2, 2), x.channels * x.centred_power, True, axes=(0,))
         self._bias(f"{name}/bias", channels)
         output = self._node(
@@ -177,9 +177,7 @@ class NetworkBuilder:
     def add(self, x: Feature, y: Feature, name: str) -> Feature:
         """Sum of two maps of equal shape."""
         output = self._node("Add", [x.name, y.name], name)
-        return replace(
-            x, name=output, variance=x.variance + y.variance, mean_square=x.mean_square + y.mean_square
-        )
+        return replace(x, name=output, variance=x.variance + y.variance, mean_square=x.mean_square + y.mean_square)
 
     def concat(self, parts: list[Feature], name: str) -> Feature:
         """Concatenation along channels."""
@@ -257,9 +255,7 @@ class NetworkBuilder:
             low = self._constant("relu6/min", np.array(0, dtype=np.float32))
             high = self._constant("relu6/max", np.array(6, dtype=np.float32))
             output = self._node("Clip", [x.name, low, high], name)
-        return replace(
-            x, name=output, variance=x.variance * RELU_VARIANCE, mean_square=x.variance * RELU_MEAN_SQUARE
-        )
+        return replace(x, name=output, variance=x.variance * RELU_VARIANCE, mean_square=x.variance * RELU_MEAN_SQUARE)
 
     def _preactivation(self, name: str, channels: int, height: int, width: int) -> Feature:
         variance = PREACTIVATION_STD**2

@@ -6,18 +6,17 @@ import os
 import tempfile
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from npu_backend.errors import OutputError
 
 CACHE_VARIABLE = "NPU_BACKEND_CACHE"
 
 
 def cache_directory() -> Path:
-    """$NPU_BACKEND_CACHE, else $XDG_CACHE_HOME/npu_backend, else ~/.cache/npu_backend; its `models` folder."""
+    """The folder `models` of $NPU_BACKEND_CACHE, or of where this system keeps caches."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen) / "models"
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "npu_backend" / "models"
+    return (Path(chosen) if chosen else user_cache_path("npu_backend")) / "models"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -35,4 +34,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place or free space") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or free space"
+        ) from error

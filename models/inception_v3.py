@@ -1,4 +1,7 @@
-"""InceptionV3 without the auxiliary classifier (Szegedy et al. 2016, arXiv 1512.00567; block names of its authors' code)."""
+"""InceptionV3 without the auxiliary classifier (Szegedy et al. 2016, arXiv 1512.00567).
+
+Blocks bear the names of its authors' code.
+"""
 
 from __future__ import annotations
 

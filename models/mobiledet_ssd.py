@@ -15,7 +15,8 @@ class Block:
     """A searched block. Kinds, as the paper names them:
 
     "inverted": expand 1x1, depthwise 3x3, project 1x1. "fused": expand by a dense 3x3, project 1x1.
-    "tucker": squeeze 1x1 to `compression` of the input's channels, dense 3x3 to `expansion` of the output's, project 1x1.
+    "tucker": squeeze 1x1 to `compression` of the input's channels, dense 3x3 to `expansion` of the output's,
+    project 1x1.
     A residual is added where stride and channels allow, unless `residual` is False.
     """
 
@@ -86,7 +87,7 @@ def _block(net: NetworkBuilder, x: Feature, block: Block, name: str) -> Feature:
 
 
 def mobiledet_ssd(input_size: int = 320, seed: int = 0) -> onnx.ModelProto:
-    """float32[1, 3, input_size, input_size] to `boxes` [1, anchors, 4] and `scores` [1, anchors, 91]; 2034 anchors at 320."""
+    """float32[1, 3, input_size, input_size] to `boxes` [1, anchors, 4] and `scores` [1, anchors, 91]; 2034 at 320."""
     net = NetworkBuilder("mobiledet_ssd", seed)
     x = net.conv(net.input(input_size), 32, 3, "stem/conv", stride=2, activation="Relu6")
     ends: list[Feature] = []

@@ -35,7 +35,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Backbone:
-    """The feature maps other networks tap: each block's output, each block's expanded map, and the 1280-channel head."""
+    """The maps other networks tap: each block's output, each block's expanded map, and the 1280-channel head."""
 
     blocks: tuple[Feature, ...]
     expanded: tuple[Feature, ...]
@@ -49,9 +49,7 @@ def inverted_residual(
     expanded = x
     if expansion != 1:
         expanded = net.conv(x, x.channels * expansion, 1, f"{name}/expand/conv", activation="Relu6")
-    spatial = net.depthwise(
-        expanded, f"{name}/depthwise/conv", stride=stride, dilation=dilation, activation="Relu6"
-    )
+    spatial = net.depthwise(expanded, f"{name}/depthwise/conv", stride=stride, dilation=dilation, activation="Relu6")
     projected = net.conv(spatial, channels, 1, f"{name}/project/conv")
     if stride != 1 or channels != x.channels:
         return projected, expanded
@@ -59,7 +57,7 @@ def inverted_residual(
 
 
 def backbone(net: NetworkBuilder, image: Feature, *, dilated_last_stages: bool = False) -> Backbone:
-    """Stem, the 17 blocks and the 1x1 head, to 1/32 of the image, or 1/16 with the last stages dilated instead of strided."""
+    """Stem, the 17 blocks and the 1x1 head, to 1/32 of the image; or to 1/16, the last stages dilated, not strided."""
     x = net.conv(image, 32, 3, "stem/conv", stride=2, activation="Relu6")
     blocks: list[Feature] = []
     expanded_maps: list[Feature] = []

@@ -13,7 +13,7 @@ FIRST_MAP_BLOCK = 14
 
 
 def mobilenet_v2_ssd(input_size: int = 300, seed: int = 0) -> onnx.ModelProto:
-    """float32[1, 3, input_size, input_size] to `boxes` [1, anchors, 4] and `scores` [1, anchors, 91]; 1917 anchors at 300."""
+    """float32[1, 3, input_size, input_size] to `boxes` [1, anchors, 4] and `scores` [1, anchors, 91]; 1917 at 300."""
     net = NetworkBuilder("mobilenet_v2_ssd", seed)
     features = backbone(net, net.input(input_size))
     first = features.expanded[FIRST_MAP_BLOCK - 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,9 @@ TEST_PHOTOGRAPHS = ("grass", "clock", "cell")
 FloatImage = NDArray[np.float32]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _square(name: str) -> NDArray[np.uint8]:
-    """The largest centred square of a photograph, uint8[side, side, 3]; grey images are repeated over three channels."""
+    """The largest centred square of a photograph, uint8[side, side, 3]; grey ones are repeated over the channels."""
     image: NDArray[Any] = getattr(data, name)()
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)
@@ -53,7 +53,7 @@ def photograph(name: str, height: int, width: int, channels: int = 3) -> FloatIm
         raise OptionError(f"no photograph {name!r}; choose one of {known}")
     if channels not in (1, 3):
         raise OptionError(f"a photograph has 1 or 3 channels, not {channels}; give the calibration tensors yourself")
-    unit = transform.resize(_square(name), (height, width), order=1, anti_aliasing=True)
+    unit: NDArray[Any] = transform.resize(_square(name), (height, width), order=1, anti_aliasing=True)
     image = unit.astype(np.float32).transpose(2, 0, 1)[None] * 2 - 1
     return image if channels == 3 else image.mean(axis=1, keepdims=True, dtype=np.float32)
 

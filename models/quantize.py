@@ -107,7 +107,7 @@ def build_quantized(
 
 
 def float_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes of a QDQ model that compute in float: not wrapped in DequantizeLinear and QuantizeLinear on every side."""
+    """The nodes of a QDQ model that no DequantizeLinear and QuantizeLinear wrap on every side: they stay in float."""
     inside: set[str] = {tensor.name for tensor in model.graph.initializer} | {""}
     to_integer: set[str] = set()
     for node in model.graph.node:
@@ -184,8 +184,22 @@ def _folded(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     options.log_severity_level = 3
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     folded = onnx.load(folder / "folded.onnx")
+    _flatten_biases(folded.graph)
     add_pre_process_metadata(folded)
     return folded
+
+
+def _flatten_biases(graph: onnx.GraphProto) -> None:
+    """Gemm biases of shape [1, n], which a MatMul and an Add fold into, to [n]: the quantiser expects a vector."""
+    biases = {node.input[2] for node in graph.node if node.op_type == "Gemm" and len(node.input) == 3}
+    rows = [tensor for tensor in graph.initializer if tensor.name in biases and list(tensor.dims[:-1]) == [1]]
+    names = {tensor.name for tensor in rows}
+    for tensor in rows:
+        del tensor.dims[0]
+    for declared in (graph.value_info, graph.input):
+        kept = [value for value in declared if value.name not in names]
+        del declared[:]
+        declared.extend(kept)
 
 
 def _tidy(quantized: onnx.ModelProto, model: onnx.ModelProto, settings: Settings) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Real trained models and MNIST from the package registries: what they are, where they lie once fetched, how to read them.
+"""Real trained models and MNIST from the package registries: what they are and where they lie once fetched.
 
 Nothing is downloaded here; `make models` (models/fetch.py) does that.
 """
@@ -24,7 +24,7 @@ class MissingModelError(NpuError, FileNotFoundError):
 
 @dataclass(frozen=True)
 class RealFile:
-    """A file inside a package: `member` in the archive, kept as downloaded/<package>/<file_name> when its sha256 is right."""
+    """A file of a package: `member` of its archive, kept as downloaded/<package>/<file_name> if its sha256 is right."""
 
     name: str
     member: str
@@ -120,7 +120,7 @@ PACKAGES = (
 
 
 def real_model(name: str) -> Path:
-    """Where the fetched file `name` lies; raises MissingModelError when absent, OptionError when there is no such file."""
+    """Where the fetched file `name` lies; raises MissingModelError when absent, OptionError when it is none of ours."""
     for package in PACKAGES:
         for file in package.files:
             if file.name == name:

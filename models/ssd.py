@@ -43,7 +43,7 @@ def extra_maps(net: NetworkBuilder, x: Feature) -> list[Feature]:
 def detection_outputs(net: NetworkBuilder, maps: list[Feature]) -> None:
     """Declare `boxes`, float32[1, anchors, 4], and `scores`, float32[1, anchors, 91], over all maps."""
     per_cell = [FIRST_MAP_ANCHORS if index == 0 else ANCHORS for index in range(len(maps))]
-    rows = sum(x.height * x.width * anchors for x, anchors in zip(maps, per_cell))
+    rows = sum(x.height * x.width * anchors for x, anchors in zip(maps, per_cell, strict=False))
     boxes = _head(net, maps, per_cell, BOX_COORDINATES, "box")
     net.output(boxes, "boxes", [1, rows, BOX_COORDINATES])
     classes = _head(net, maps, per_cell, CLASSES, "class")
@@ -52,7 +52,7 @@ def detection_outputs(net: NetworkBuilder, maps: list[Feature]) -> None:
 
 def _head(net: NetworkBuilder, maps: list[Feature], per_cell: list[int], columns: int, kind: str) -> str:
     parts: list[str] = []
-    for index, (x, anchors) in enumerate(zip(maps, per_cell), start=1):
+    for index, (x, anchors) in enumerate(zip(maps, per_cell, strict=False), start=1):
         name = f"{kind}{index}"
         x = net.depthwise(x, f"{name}/depthwise/conv", activation="Relu6")
         x = net.conv(x, anchors * columns, 1, f"{name}/predict/conv")

@@ -1,0 +1,96 @@
+"""The compiler's view of time: the emulator's own cost functions, asked about one instruction or one transfer.
+
+An instruction costs what the emulator's clock gives it. A transfer costs the same set-up and latency, and its flow at
+the rate it has when `sharers` equal transfers share the DRAM and nothing else is under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npu_backend import runtime
+from npu_backend.isa import Instruction, encode
+from npu_backend.machine_types import Machine
+from npu_backend.network import machine_records
+from npu_backend.program import DRAM_NODE, pack
+
+_ORIGIN = slice(4, 8)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A path as a lone transfer sees it: `shared_rate` is DRAM's, `own_rate` that of the narrowest other resource."""
+
+    latency_ns: float
+    own_rate: float
+    shared_rate: float
+
+    def rate(self, sharers: int) -> float:
+        return min(self.own_rate, self.shared_rate / sharers)
+
+
+class CostModel:
+    """Costs on one machine; answers are remembered, so keep one model per machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        records = machine_records(machine)
+        self.machine = machine
+        self._machine_record = pack("machine", records.machine)
+        self._core_records = [pack("core", record) for record in records.cores]
+        self._setup_ns = [core.dma_setup_cycles * 1000 / core.clock_mhz for core in machine.cores]
+        self._paths: dict[tuple[int, int], _Path] = {}
+        self._instructions: dict[tuple[int, bytes], float] = {}
+        self._bursts: dict[int, int] = {}
+        for row in records.paths:
+            steps = records.path_steps[row["first_step"] : row["first_step"] + row["step_count"]]
+            crossed = [records.resources[step] for step in steps]
+            self._paths[row["source"], row["destination"]] = _Path(
+                row["latency_ns"] + (machine.dram.latency_ns if DRAM_NODE in (row["source"], row["destination"]) else 0),
+                min((r["bytes_per_ns"] for r in crossed if r["name"] != "dram"), default=float("inf")),
+                next((r["bytes_per_ns"] for r in crossed if r["name"] == "dram"), float("inf")),
+            )
+
+    def instruction_ns(self, core_index: int, instruction: Instruction) -> float:
+        """Nanoseconds of one instruction of the matrix or vector engine on a core.
+
+        Raises EmulatorError when the core cannot execute it, for example for its data type.
+        """
+        code = encode(instruction)
+        key = core_index, code[: _ORIGIN.start] + code[_ORIGIN.stop :]
+        known = self._instructions.get(key)
+        if known is None:
+            known = self._instructions[key] = runtime.compute_ns(self._core_records[core_index], code)
+        return known
+
+    def transfer_ns(self, core: int, payload_bytes: int, run_bytes: int, *, to_core: int | None = None,
+                    store: bool = False, sharers: int = 1) -> float:  # fmt: skip
+        """Nanoseconds to move `payload_bytes` in runs of `run_bytes`: from DRAM, with `store` to it, or to `to_core`.
+
+        Set-up, latency, and whole bursts at the path's rate with DRAM shared by `sharers` such transfers. Transfers
+        between cores are not rounded to bursts.
+        """
+        if to_core is not None:
+            path, moved = self._paths[core, to_core], payload_bytes
+        else:
+            path = self._paths[(core, DRAM_NODE) if store else (DRAM_NODE, core)]
+            moved = self.burst_bytes(payload_bytes, run_bytes)
+        return self._setup_ns[core] + path.latency_ns + moved / path.rate(sharers)
+
+    def burst_bytes(self, payload_bytes: int, run_bytes: int) -> int:
+        """Bytes DRAM moves for a payload in contiguous runs, each rounded up to whole bursts."""
+        runs, rest = divmod(payload_bytes, run_bytes) if run_bytes else (0, payload_bytes)
+        return runs * self._burst(run_bytes) + self._burst(rest)
+
+    def _burst(self, run_bytes: int) -> int:
+        if run_bytes not in self._bursts:
+            self._bursts[run_bytes] = runtime.burst_bytes(self._machine_record, 1, run_bytes)
+        return self._bursts[run_bytes]
+
+    def reaches(self, core: int, to_core: int) -> bool:
+        """Whether a core can write into another core's scratchpad."""
+        return (core, to_core) in self._paths
+
+    def signal_ns(self, core: int, to_core: int) -> float:
+        """Nanoseconds of a signal between engines of one core, or to another core."""
+        synchronization = self.machine.synchronization
+        return synchronization.signal_ns if core == to_core else synchronization.cross_signal_ns

@@ -134,7 +134,7 @@ typedef struct {
     uint64_t strides[NPU_VIEW_OPERANDS][4]; /* bytes */
 } npu_view;
 
-/* n contiguous elements of every operand; the output is the last one. */
+/* n contiguous elements of every operand; the output is the last one. Inputs may be read NPU_LANES - 1 bytes further. */
 typedef void (*npu_row)(const void *context, uint8_t *const operands[NPU_VIEW_OPERANDS], size_t n);
 
 void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, const uint32_t strides[4]);

@@ -13,29 +13,37 @@ typedef struct {
     float high;
 } constants;
 
+NPU_INLINE void add_lanes(const constants *k, const uint8_t *left, const uint8_t *right, size_t lanes,
+                          uint8_t *restrict output) {
+    for (size_t i = 0; i < lanes; ++i) {
+        float inner = fmaf((float)npu_decode(right[i], k->right), k->right_ratio, k->offset);
+        float sum = fmaf((float)npu_decode(left[i], k->left), k->left_ratio, inner);
+        output[i] = (uint8_t)npu_round(npu_clamp(sum, k->low, k->high));
+    }
+}
+
+NPU_INLINE void multiply_lanes(const constants *k, const uint8_t *left, const uint8_t *right, size_t lanes,
+                               uint8_t *restrict output) {
+    for (size_t i = 0; i < lanes; ++i) {
+        int32_t a = npu_subtract(npu_decode(left[i], k->left), k->left_zero_point);
+        int32_t b = npu_subtract(npu_decode(right[i], k->right), k->right_zero_point);
+        float scaled = (float)npu_multiply(a, b) * k->left_ratio + k->offset;
+        output[i] = (uint8_t)npu_round(npu_clamp(scaled, k->low, k->high));
+    }
+}
+
 NPU_INLINE void add_body(const void *context, uint8_t *const at[], size_t n) {
     const constants k = *(const constants *)context;
-    const uint8_t *restrict left = at[0];
-    const uint8_t *restrict right = at[1];
-    uint8_t *restrict output = at[2];
-    for (size_t i = 0; i < n; ++i) {
-        float inner = fmaf((float)npu_decode(right[i], k.right), k.right_ratio, k.offset);
-        float sum = fmaf((float)npu_decode(left[i], k.left), k.left_ratio, inner);
-        output[i] = (uint8_t)npu_round(npu_clamp(sum, k.low, k.high));
-    }
+#define ADD(first, lanes, to) add_lanes(&k, at[0] + (first), at[1] + (first), lanes, to)
+    NPU_FOR_LANES(n, at[2], ADD);
+#undef ADD
 }
 
 NPU_INLINE void multiply_body(const void *context, uint8_t *const at[], size_t n) {
     const constants k = *(const constants *)context;
-    const uint8_t *restrict left = at[0];
-    const uint8_t *restrict right = at[1];
-    uint8_t *restrict output = at[2];
-    for (size_t i = 0; i < n; ++i) {
-        int32_t a = npu_subtract(npu_decode(left[i], k.left), k.left_zero_point);
-        int32_t b = npu_subtract(npu_decode(right[i], k.right), k.right_zero_point);
-        float scaled = (float)npu_multiply(a, b) * k.left_ratio + k.offset;
-        output[i] = (uint8_t)npu_round(npu_clamp(scaled, k.low, k.high));
-    }
+#define MULTIPLY(first, lanes, to) multiply_lanes(&k, at[0] + (first), at[1] + (first), lanes, to)
+    NPU_FOR_LANES(n, at[2], MULTIPLY);
+#undef MULTIPLY
 }
 
 NPU_LEVELS(add, (const void *context, uint8_t *const at[], size_t n), (context, at, n))

@@ -53,6 +53,41 @@ void npu_view_collapse(npu_view *view) {
     }
 }
 
+/* Rows cost a call each, elements that lie apart a copy each, and a scattered output more than a gathered input. */
+static double cost_with_inner(const npu_view *view, int axis) {
+    double elements = 1.0, apart = 0.125;
+    for (int other = 0; other < 4; ++other) {
+        elements *= (double)view->counts[other];
+    }
+    for (uint32_t operand = 0; operand < view->operands; ++operand) {
+        if (view->strides[operand][axis] != view->element_bytes[operand]) {
+            apart += operand + 1 == view->operands ? 2.0 : 1.0;
+        }
+    }
+    return elements * apart + elements / (double)view->counts[axis] * 8.0;
+}
+
+static void swap_axes(npu_view *view, int a, int b) {
+    uint64_t count = view->counts[a];
+    view->counts[a] = view->counts[b];
+    view->counts[b] = count;
+    for (uint32_t operand = 0; operand < view->operands; ++operand) {
+        uint64_t stride = view->strides[operand][a];
+        view->strides[operand][a] = view->strides[operand][b];
+        view->strides[operand][b] = stride;
+    }
+}
+
+static void choose_inner_axis(npu_view *view) {
+    int best = 3;
+    for (int axis = 0; axis < 3; ++axis) {
+        if (view->counts[axis] > 1 && cost_with_inner(view, axis) < cost_with_inner(view, best)) {
+            best = axis;
+        }
+    }
+    swap_axes(view, best, 3);
+}
+
 static void copy_strided(uint8_t *to, uint64_t to_stride, const uint8_t *from, uint64_t from_stride, uint32_t element,
                          size_t n) {
     for (size_t i = 0; i < n; ++i) {
@@ -70,7 +105,7 @@ static void copy_strided(uint8_t *to, uint64_t to_stride, const uint8_t *from, u
 
 /* A row whose elements lie apart goes through contiguous buffers, a chunk at a time. */
 static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, const void *context) {
-    uint8_t buffers[NPU_VIEW_OPERANDS][CHUNK_ELEMENTS * 4];
+    uint8_t buffers[NPU_VIEW_OPERANDS][CHUNK_ELEMENTS * 4 + NPU_LANES];
     uint32_t last = view->operands - 1;
     for (uint64_t done = 0; done < view->counts[3]; done += CHUNK_ELEMENTS) {
         uint64_t left = view->counts[3] - done;
@@ -96,6 +131,7 @@ static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, co
 
 void npu_view_for_rows(npu_view *view, npu_row row, const void *context) {
     npu_view_collapse(view);
+    choose_inner_axis(view);
     int together = 1;
     for (uint32_t operand = 0; operand < view->operands; ++operand) {
         together &= view->strides[operand][3] == view->element_bytes[operand] || view->counts[3] == 1;

@@ -17,6 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from models import build
+from models.builder import IR_VERSION
 from models.cache import cache_directory, write_atomically
 from models.count import count
 from models.photographs import calibration_images
@@ -185,6 +186,7 @@ def _folded(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     folded = onnx.load(folder / "folded.onnx")
     _flatten_biases(folded.graph)
+    _hide_weights(folded)
     add_pre_process_metadata(folded)
     return folded
 
@@ -192,14 +194,19 @@ def _folded(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 def _flatten_biases(graph: onnx.GraphProto) -> None:
     """Gemm biases of shape [1, n], which a MatMul and an Add fold into, to [n]: the quantiser expects a vector."""
     biases = {node.input[2] for node in graph.node if node.op_type == "Gemm" and len(node.input) == 3}
-    rows = [tensor for tensor in graph.initializer if tensor.name in biases and list(tensor.dims[:-1]) == [1]]
-    names = {tensor.name for tensor in rows}
-    for tensor in rows:
-        del tensor.dims[0]
-    for declared in (graph.value_info, graph.input):
-        kept = [value for value in declared if value.name not in names]
+    for tensor in graph.initializer:
+        if tensor.name in biases and list(tensor.dims[:-1]) == [1]:
+            del tensor.dims[0]
+
+
+def _hide_weights(model: onnx.ModelProto) -> None:
+    """Weights are no longer declared as graph inputs, as IR versions before 4 demanded."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for declared in (model.graph.value_info, model.graph.input):
+        kept = [value for value in declared if value.name not in weights]
         del declared[:]
         declared.extend(kept)
+    model.ir_version = max(model.ir_version, IR_VERSION)
 
 
 def _tidy(quantized: onnx.ModelProto, model: onnx.ModelProto, settings: Settings) -> onnx.ModelProto:

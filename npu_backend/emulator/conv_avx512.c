@@ -69,47 +69,84 @@ INLINE void add_all_channels(tile_sums sums, const block_group *group, uint32_t 
     }
 }
 
-static inline uint8_t *kept_sums(const block_group *group, uint64_t pixel, int block) {
+/* The accumulators of the group's first block at a pixel of the strip; the next block's follow. */
+static inline uint8_t *kept_sums(const block_group *group, uint64_t pixel) {
     const npu_conv *op = group->strip->op;
     uint64_t blocks = npu_divide_up(op->output_channels, LANES);
     return group->strip->spm + op->accumulators +
-           ((group->strip->first + pixel) * blocks + group->first_block + block) * sizeof(__m512i);
+           ((group->strip->first + pixel) * blocks + group->first_block) * sizeof(__m512i);
 }
 
-INLINE void store_codes(const block_group *group, uint32_t pixel, const int block, __m512i sums) {
+INLINE void load_kept(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
+                      const int blocks) {
+#pragma GCC unroll 14
+    for (int p = 0; p < pixels; p++) {
+        if ((uint32_t)p >= count) break;
+        const uint8_t *kept = kept_sums(group, pixel + (uint32_t)p);
+#pragma GCC unroll 4
+        for (int b = 0; b < blocks; b++)
+            sums[p][b] = _mm512_add_epi32(sums[p][b], _mm512_loadu_si512(kept + b * sizeof(__m512i)));
+    }
+}
+
+INLINE void store_kept(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
+                       const int blocks) {
+#pragma GCC unroll 14
+    for (int p = 0; p < pixels; p++) {
+        if ((uint32_t)p >= count) break;
+        uint8_t *kept = kept_sums(group, pixel + (uint32_t)p);
+#pragma GCC unroll 4
+        for (int b = 0; b < blocks; b++) _mm512_storeu_si512(kept + b * sizeof(__m512i), sums[p][b]);
+    }
+}
+
+INLINE __m128i requantize(__m512i sums, __m512i bias, __m512 multiplier, __m512 low, __m512 high, __m512i zero_point) {
+    __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, bias)), multiplier);
+    value = _mm512_min_ps(_mm512_max_ps(value, low), high);
+    return _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(value), zero_point));
+}
+
+/* Only the last block can be partial. The locals are what stores through uint8_t pointers cannot change. */
+INLINE void store_codes(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
+                        const int blocks) {
+    const __m512 low = _mm512_set1_ps(group->rounding.low), high = _mm512_set1_ps(group->rounding.high);
     const __m512i zero_point = _mm512_set1_epi32(group->rounding.zero_point);
-    __m512 value = _mm512_cvtepi32_ps(_mm512_add_epi32(sums, group->bias[block]));
-    value = _mm512_mul_ps(value, group->multiplier[block]);
-    value = _mm512_max_ps(value, _mm512_set1_ps(group->rounding.low));
-    value = _mm512_min_ps(value, _mm512_set1_ps(group->rounding.high));
-    __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(value), zero_point);
-    uint8_t *output = group->strip->outputs[pixel] + (size_t)(group->first_block + block) * LANES;
-    _mm_mask_storeu_epi8(output, group->outputs[block], _mm512_cvtepi32_epi8(codes));
+    const __mmask16 last = group->outputs[blocks - 1];
+    const size_t offset = (size_t)group->first_block * LANES;
+    uint8_t *const *outputs = group->strip->outputs + pixel;
+    __m512i bias[MAX_BLOCKS];
+    __m512 multiplier[MAX_BLOCKS];
+#pragma GCC unroll 4
+    for (int b = 0; b < blocks; b++) bias[b] = group->bias[b], multiplier[b] = group->multiplier[b];
+#pragma GCC unroll 14
+    for (int p = 0; p < pixels; p++) {
+        if ((uint32_t)p >= count) break;
+        uint8_t *output = outputs[p] + offset;
+#pragma GCC unroll 4
+        for (int b = 0; b < blocks; b++) {
+            __m128i codes = requantize(sums[p][b], bias[b], multiplier[b], low, high, zero_point);
+            if (b < blocks - 1 || last == 0xffff)
+                _mm_storeu_si128((__m128i *)(void *)(output + b * LANES), codes);
+            else
+                _mm_mask_storeu_epi8(output + b * LANES, last, codes);
+        }
+    }
 }
 
 /* `count` of the tile's `pixels` exist. */
 INLINE void run_tile(const block_group *group, uint32_t pixel, uint32_t count, const int pixels, const int blocks,
                      const int is_signed) {
-    const npu_conv *op = group->strip->op;
     tile_sums sums;
 #pragma GCC unroll 14
     for (int p = 0; p < pixels; p++)
 #pragma GCC unroll 4
         for (int b = 0; b < blocks; b++) sums[p][b] = group->start[b];
     add_all_channels(sums, group, pixel, pixels, blocks, is_signed);
-#pragma GCC unroll 14
-    for (int p = 0; p < pixels; p++) {
-        if ((uint32_t)p >= count) break;
-#pragma GCC unroll 4
-        for (int b = 0; b < blocks; b++) {
-            uint8_t *kept = kept_sums(group, pixel + (uint32_t)p, b);
-            if (op->load_accumulators) sums[p][b] = _mm512_add_epi32(sums[p][b], _mm512_loadu_si512(kept));
-            if (op->keep_accumulators)
-                _mm512_storeu_si512(kept, sums[p][b]);
-            else
-                store_codes(group, pixel + (uint32_t)p, b, sums[p][b]);
-        }
-    }
+    if (group->strip->op->load_accumulators) load_kept(sums, group, pixel, count, pixels, blocks);
+    if (group->strip->op->keep_accumulators)
+        store_kept(sums, group, pixel, count, pixels, blocks);
+    else
+        store_codes(sums, group, pixel, count, pixels, blocks);
 }
 
 typedef void tile_function(const block_group *group, uint32_t pixel, uint32_t count);

@@ -46,7 +46,7 @@ static uint32_t first_column(int64_t bound, int64_t origin, uint32_t stride, uin
 }
 
 static void fill_addresses(const uint8_t **addresses, uint32_t count, const uint8_t *first, uint64_t step) {
-    for (uint32_t i = 0; i < count; i++) addresses[i] = first + i * step;
+    for (uint32_t i = 0; i < count; i++, first += step) addresses[i] = first;
 }
 
 /* Addresses of one tap for the output pixels `low..high` of a row. */

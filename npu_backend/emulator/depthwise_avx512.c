@@ -78,11 +78,10 @@ void npu_depthwise_avx512_arrange(const npu_strip *strip) {
         arrange_channels(strip, channel);
 }
 
-INLINE __m512i requantize(__m512i sums, __m512 multiplier, const npu_rounding *rounding) {
+INLINE __m512i requantize(__m512i sums, __m512 multiplier, __m512 low, __m512 high, __m512i zero_point) {
     __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), multiplier);
-    value = _mm512_max_ps(value, _mm512_set1_ps(rounding->low));
-    value = _mm512_min_ps(value, _mm512_set1_ps(rounding->high));
-    return _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(rounding->zero_point));
+    value = _mm512_min_ps(_mm512_max_ps(value, low), high);
+    return _mm512_add_epi32(_mm512_cvtps_epi32(value), zero_point);
 }
 
 /* Codes already lie in the range of the output type, of which the low byte is kept. */
@@ -93,45 +92,75 @@ INLINE __m512i narrow(const __m512i codes[REGISTERS]) {
     return _mm512_packus_epi16(low, high);
 }
 
-INLINE void run_channels(const npu_strip *strip, uint32_t channel, const uint32_t taps, const int is_signed) {
-    const arranged *from = arranged_at(strip, channel);
-    const npu_rounding rounding = npu_rounding_of(strip->op);
-    const uint32_t left = strip->op->output_channels - channel;
-    const __mmask64 valid = left >= CHANNELS ? ~(__mmask64)0 : ((__mmask64)1 << left) - 1;
-    const __m512i flip = _mm512_set1_epi8((char)0x80);
-    for (uint32_t pixel = 0; pixel < strip->count; pixel++) {
-        const uint8_t *const *inputs = strip->inputs + pixel;
-        __m512i sums[REGISTERS] = {from->bias[0], from->bias[1], from->bias[2], from->bias[3]};
+INLINE __m512i load_codes(const uint8_t *address, __mmask64 valid, const int is_full) {
+    if (is_full) return _mm512_loadu_si512(address);
+    return _mm512_maskz_loadu_epi8(valid, address);
+}
+
+INLINE void add_taps(__m512i sums[REGISTERS], const uint8_t *const *inputs, size_t capacity, uint32_t channel,
+                     const __m512i *weights, __mmask64 valid, const uint32_t taps, const int is_full,
+                     const int is_signed) {
 #pragma GCC unroll 3
-        for (uint32_t tap = 0; tap < taps; tap += TAPS) {
-            __m512i codes[TAPS], lanes[REGISTERS];
+    for (uint32_t tap = 0; tap < taps; tap += TAPS) {
+        __m512i codes[TAPS], lanes[REGISTERS];
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < TAPS; i++) {
-                codes[i] = _mm512_setzero_si512();
-                if (tap + i < taps)
-                    codes[i] = _mm512_maskz_loadu_epi8(valid, inputs[(size_t)(tap + i) * strip->capacity] + channel);
-                if (is_signed) codes[i] = _mm512_xor_si512(codes[i], flip);
-            }
-            interleave(codes, lanes);
-#pragma GCC unroll 4
-            for (int j = 0; j < REGISTERS; j++) sums[j] = _mm512_dpbusd_epi32(sums[j], lanes[j], from->weights[tap + j]);
+        for (uint32_t i = 0; i < TAPS; i++) {
+            codes[i] = _mm512_setzero_si512();
+            if (tap + i < taps) codes[i] = load_codes(inputs[(tap + i) * capacity] + channel, valid, is_full);
+            if (is_signed) codes[i] = _mm512_xor_si512(codes[i], _mm512_set1_epi8((char)0x80));
         }
+        interleave(codes, lanes);
 #pragma GCC unroll 4
-        for (int j = 0; j < REGISTERS; j++) sums[j] = requantize(sums[j], from->multiplier[j], &rounding);
-        _mm512_mask_storeu_epi8(strip->outputs[pixel] + channel, valid, narrow(sums));
+        for (int j = 0; j < REGISTERS; j++) sums[j] = _mm512_dpbusd_epi32(sums[j], lanes[j], weights[tap + j]);
     }
 }
 
-AVX512 void npu_depthwise_avx512(const npu_strip *strip) {
-    const int is_signed = strip->op->input_type == NPU_TYPE_INT8;
-    for (uint32_t channel = 0; channel < strip->op->output_channels; channel += CHANNELS) {
-        if (strip->taps == 9 && is_signed)
-            run_channels(strip, channel, 9, 1);
-        else if (strip->taps == 9)
-            run_channels(strip, channel, 9, 0);
+INLINE void run_channels(const npu_strip *strip, uint32_t channel, const uint32_t taps, const int is_full,
+                         const int is_signed) {
+    const arranged *from = arranged_at(strip, channel);
+    const npu_rounding rounding = npu_rounding_of(strip->op);
+    const __m512 low = _mm512_set1_ps(rounding.low), high = _mm512_set1_ps(rounding.high);
+    const __m512i zero_point = _mm512_set1_epi32(rounding.zero_point);
+    const __mmask64 valid = ((__mmask64)1 << (strip->op->output_channels - channel) % CHANNELS) - 1;
+    /* Locals: stores through uint8_t pointers cannot change them. */
+    const uint8_t *const *inputs = strip->inputs;
+    uint8_t *const *outputs = strip->outputs;
+    const size_t capacity = strip->capacity;
+    for (uint32_t pixel = 0, count = strip->count; pixel < count; pixel++) {
+        __m512i sums[REGISTERS] = {from->bias[0], from->bias[1], from->bias[2], from->bias[3]};
+        add_taps(sums, inputs + pixel, capacity, channel, from->weights, valid, taps, is_full, is_signed);
+#pragma GCC unroll 4
+        for (int j = 0; j < REGISTERS; j++) sums[j] = requantize(sums[j], from->multiplier[j], low, high, zero_point);
+        if (is_full)
+            _mm512_storeu_si512(outputs[pixel] + channel, narrow(sums));
         else
-            run_channels(strip, channel, strip->taps, is_signed);
+            _mm512_mask_storeu_epi8(outputs[pixel] + channel, valid, narrow(sums));
     }
+}
+
+#define RUN(name, taps, is_full, is_signed) \
+    AVX512 static void name(const npu_strip *strip, uint32_t channel) { \
+        run_channels(strip, channel, taps, is_full, is_signed); \
+    }
+
+RUN(run_3x3_part_unsigned, 9, 0, 0)
+RUN(run_3x3_part_signed, 9, 0, 1)
+RUN(run_3x3_full_unsigned, 9, 1, 0)
+RUN(run_3x3_full_signed, 9, 1, 1)
+RUN(run_any_part_unsigned, strip->taps, 0, 0)
+RUN(run_any_part_signed, strip->taps, 0, 1)
+RUN(run_any_full_unsigned, strip->taps, 1, 0)
+RUN(run_any_full_signed, strip->taps, 1, 1)
+
+typedef void channels_function(const npu_strip *strip, uint32_t channel);
+
+AVX512 void npu_depthwise_avx512(const npu_strip *strip) {
+    static channels_function *const functions[2][2][2] = {
+        {{run_any_part_unsigned, run_any_part_signed}, {run_any_full_unsigned, run_any_full_signed}},
+        {{run_3x3_part_unsigned, run_3x3_part_signed}, {run_3x3_full_unsigned, run_3x3_full_signed}}};
+    const uint32_t channels = strip->op->output_channels;
+    for (uint32_t channel = 0; channel < channels; channel += CHANNELS)
+        functions[strip->taps == 9][channels - channel >= CHANNELS][strip->op->input_type == NPU_TYPE_INT8](strip, channel);
 }
 #endif
 

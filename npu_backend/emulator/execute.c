@@ -4,6 +4,8 @@
 
 #include "matrix.h"
 
+#define MAX_INSTRUCTION_WORDS 64
+
 /* X(name): the opcodes of the matrix and vector engines. */
 #define COMPUTE_OPCODES(X) \
     X(CONV, conv) \
@@ -50,24 +52,34 @@ static int regions_fit(const npu_instruction *instruction, uint64_t spm_bytes) {
     return 1;
 }
 
-/* For tests: one instruction on a scratchpad of the caller's, refused when its regions lie outside. The scratchpad is
- * copied, as kernels may read the slack behind it, which the caller's array need not have. */
-NPU_API npu_status npu_execute(const uint8_t *instruction, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes,
-                               uint32_t level);
-npu_status npu_execute(const uint8_t *instruction, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes, uint32_t level) {
+static npu_status execute_one(const uint8_t *code, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes,
+                              npu_scratch *scratch, uint32_t level, uint64_t *taken) {
     union {
-        uint64_t words[64];
+        uint64_t words[MAX_INSTRUCTION_WORDS]; /* aligns the instruction */
         npu_instruction head;
-    } aligned;
-    if (bytes < sizeof aligned.head || bytes > sizeof aligned.words) return NPU_BAD_ARGUMENT;
-    memcpy(aligned.words, instruction, bytes);
-    if (bytes != instruction_bytes(aligned.head.opcode) || !regions_fit(&aligned.head, spm_bytes))
-        return NPU_BAD_ARGUMENT;
+    } copy;
+    if (bytes < sizeof copy.head) return NPU_BAD_ARGUMENT;
+    memcpy(&copy.head, code, sizeof copy.head);
+    *taken = instruction_bytes(copy.head.opcode);
+    if (*taken == 0 || *taken > bytes || *taken > sizeof copy) return NPU_BAD_ARGUMENT;
+    memcpy(&copy, code, *taken);
+    if (!regions_fit(&copy.head, spm_bytes)) return NPU_BAD_ARGUMENT;
+    return npu_execute_instruction(&copy.head, spm, scratch, level);
+}
+
+/* For tests and benchmarks: instructions one after another on a scratchpad of the caller's, which stays as it was when
+ * one is refused. Only the bytes they touch are checked, not their fields. The scratchpad is copied, as kernels may read
+ * the slack behind it, which the caller's array need not have. */
+NPU_API npu_status npu_execute(const uint8_t *instructions, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes,
+                               uint32_t level);
+npu_status npu_execute(const uint8_t *instructions, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes, uint32_t level) {
     uint8_t *copy = malloc(spm_bytes + NPU_SPM_SLACK_BYTES);
     if (copy == NULL) return NPU_OUT_OF_MEMORY;
     memcpy(copy, spm, spm_bytes);
     npu_scratch scratch = {NULL, 0};
-    npu_status status = npu_execute_instruction(&aligned.head, copy, &scratch, npu_kernel_level(level));
+    npu_status status = NPU_OK;
+    for (uint64_t at = 0, taken = 0; at < bytes && status == NPU_OK; at += taken)
+        status = execute_one(instructions + at, bytes - at, copy, spm_bytes, &scratch, npu_kernel_level(level), &taken);
     if (status == NPU_OK) memcpy(spm, copy, spm_bytes);
     npu_scratch_release(&scratch);
     free(copy);

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, WEIGHT_GROUP, DataType, Instruction, encode
-from npu_backend.toolchain import emulator_library
+from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, WEIGHT_GROUP, DataType, Instruction
+from tests.emulator import scratchpad
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
+Codes = NDArray[np.uint8] | NDArray[np.int8]
 
 LEVELS = {"portable": 1, "avx2": 2, "avx512": 3}
 _DTYPES = {DataType.UINT8: np.uint8, DataType.INT8: np.int8}
@@ -65,9 +64,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Operands:
-    """Values of one case: input [h, w, c], weights [oc, kh, kw, c] (depthwise: [c, kh, kw, 1]), bias, multiplier [oc]."""
+    """Input [h, w, c], weights [oc, kh, kw, c] (depthwise: [c, kh, kw, 1]), bias and multiplier [oc]."""
 
-    input: NDArray[np.uint8] | NDArray[np.int8]
+    input: Codes
     weights: NDArray[np.int8]
     bias: NDArray[np.int32]
     multiplier: NDArray[np.float32]
@@ -95,21 +94,10 @@ class Scratchpad:
         return image, address
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(emulator_library()))
-    bytes_pointer = ctypes.POINTER(ctypes.c_uint8)
-    library.npu_execute.argtypes = [ctypes.c_char_p, ctypes.c_uint64, bytes_pointer, ctypes.c_uint64, ctypes.c_uint32]
-    library.npu_execute.restype = ctypes.c_int
-    return library
-
-
 def execute(instruction: Instruction, spm: Bytes, level: int) -> Bytes:
     """The scratchpad after one instruction."""
-    code, after = encode(instruction), spm.copy()
-    pointer = after.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-    status = _library().npu_execute(code, len(code), pointer, after.size, level)
-    assert status == 0, f"npu_execute returned {status}"
+    after = spm.copy()
+    scratchpad.execute(level, after, {"name": instruction.name, **instruction.values})
     return after
 
 
@@ -117,7 +105,7 @@ def random_operands(window: Window, rng: np.random.Generator, depthwise: bool = 
     """Full-range codes and weights; multipliers that spread the results over the output's codes and beyond."""
     info = np.iinfo(_DTYPES[window.input_type])
     shape = (window.height, window.width, window.channels)
-    codes = rng.integers(info.min, info.max, shape, endpoint=True).astype(info.dtype)
+    codes: Codes = rng.integers(info.min, info.max, shape, endpoint=True).astype(info.dtype)
     taps = (window.output_channels, *window.kernel, 1 if depthwise else window.channels)
     weights = rng.integers(-128, 128, taps, dtype=np.int8)
     bias = rng.integers(-20000, 20000, window.output_channels, dtype=np.int32)
@@ -129,7 +117,9 @@ def random_operands(window: Window, rng: np.random.Generator, depthwise: bool = 
 def raw_sums(window: Window, operands: Operands) -> Integers:
     """Sums of raw code times weight, int64 [oh, ow, oc]."""
     rows = _tap_positions(window.output_height, window.stride[0], window.pad_top, window.kernel[0], window.dilation[0])
-    columns = _tap_positions(window.output_width, window.stride[1], window.pad_left, window.kernel[1], window.dilation[1])
+    columns = _tap_positions(
+        window.output_width, window.stride[1], window.pad_left, window.kernel[1], window.dilation[1]
+    )
     sums = np.zeros((window.output_height, window.output_width, window.output_channels), np.int64)
     for ky, y in enumerate(rows):
         for kx, x in enumerate(columns):
@@ -143,7 +133,7 @@ def _tap_positions(outputs: int, stride: int, pad: int, kernel: int, dilation: i
     return [np.arange(outputs) * stride - pad + tap * dilation for tap in range(kernel)]
 
 
-def _pixels_at(codes: NDArray[np.uint8] | NDArray[np.int8], y: Integers, x: Integers, padding: int) -> Integers:
+def _pixels_at(codes: Codes, y: Integers, x: Integers, padding: int) -> Integers:
     height, width, channels = codes.shape
     inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
     taken = codes[np.clip(y, 0, height - 1)][:, np.clip(x, 0, width - 1)].astype(np.int64)
@@ -165,7 +155,8 @@ def pack_conv_weights(weights: NDArray[np.int8], block: int) -> Bytes:
     missing = -weights.shape[3] % WEIGHT_GROUP
     padded = np.pad(taken, ((0, CHANNEL_BLOCK - len(taken)), (0, 0), (0, 0), (0, missing)))
     chunks = [padded[..., at : at + WEIGHT_CHUNK] for at in range(0, padded.shape[3], WEIGHT_CHUNK)]
-    return np.concatenate([_pack_chunk(chunk) for chunk in chunks]).view(np.uint8)
+    packed: Bytes = np.concatenate([_pack_chunk(chunk) for chunk in chunks]).view(np.uint8)
+    return packed
 
 
 def _pack_chunk(chunk: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -198,7 +189,7 @@ def pack_blocks(window: Window, operands: Operands) -> tuple[Bytes, int, int]:
     return np.concatenate(blocks), blocks[0].size - 8 * CHANNEL_BLOCK, blocks[0].size
 
 
-def strided_image(codes: NDArray[np.uint8] | NDArray[np.int8], strides: tuple[int, int]) -> Bytes:
+def strided_image(codes: Codes, strides: tuple[int, int]) -> Bytes:
     """Raw bytes of [h, w, c] codes at row and column strides; it ends with the last pixel's last channel."""
     height, width, channels = codes.shape
     image = np.zeros((height - 1) * strides[0] + (width - 1) * strides[1] + channels, np.uint8)
@@ -253,25 +244,33 @@ def instruction_of(window: Window, name: str, address: dict[str, int], block_byt
 
 def random_window(rng: np.random.Generator, channels: int, output_channels: int) -> Window:
     """Any geometry the instruction allows, small enough to compute in NumPy."""
+
+    def draw(low: int, high: int) -> int:
+        return int(rng.integers(low, high))
+
+    def gap() -> int:
+        return int(rng.choice([0, 1, 3, 16, 37]))
+
     shapes = [(1, 1), (3, 3), (5, 5), (1, 7), (7, 1), (2, 3)]
-    kernel = shapes[int(rng.integers(len(shapes)))]
-    stride, dilation = rng.integers(1, 4, 2), rng.integers(1, 4, 2)
-    gaps = [int(gap) for gap in rng.choice([0, 1, 3, 16, 37], 4)]
+    kernel = shapes[draw(0, len(shapes))]
+    dilation = (draw(1, 4), draw(1, 4))
     bound = int(rng.choice([2, 9, 20]))
     window = Window(
-        *(int(size) for size in rng.integers(1, bound, 2)),
+        draw(1, bound),
+        draw(1, bound),
         channels,
-        *(int(size) for size in rng.integers(1, bound, 2)),
+        draw(1, bound),
+        draw(1, bound),
         output_channels,
         kernel=kernel,
-        stride=(int(stride[0]), int(stride[1])),
-        dilation=(int(dilation[0]), int(dilation[1])),
-        pad_top=int(rng.integers(-3, kernel[0] * int(dilation[0]) + 4)),
-        pad_left=int(rng.integers(-3, kernel[1] * int(dilation[1]) + 4)),
-        input_gap=gaps[0],
-        input_row_gap=gaps[1],
-        output_gap=gaps[2],
-        output_row_gap=gaps[3],
+        stride=(draw(1, 4), draw(1, 4)),
+        dilation=dilation,
+        pad_top=draw(-3, kernel[0] * dilation[0] + 4),
+        pad_left=draw(-3, kernel[1] * dilation[1] + 4),
+        input_gap=gap(),
+        input_row_gap=gap(),
+        output_gap=gap(),
+        output_row_gap=gap(),
     )
     return with_random_types(window, rng)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, DataType
-
 from tests.emulator.matrix_cases import (
     LEVELS,
     Bytes,
@@ -89,7 +89,7 @@ def test_reduction_in_tiles_of_channels(seed: int) -> None:
     expected = requantize(window, operands, raw_sums(window, operands))
     for level in LEVELS.values():
         after = spm
-        for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+        for low, high in pairwise(cuts):
             tile = instruction_of(
                 window,
                 "CONV",

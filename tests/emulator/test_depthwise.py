@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from npu_backend.isa import DataType
-
 from tests.emulator.matrix_cases import (
     LEVELS,
     Operands,

@@ -1,0 +1,116 @@
+"""Emit: addresses, semaphores and origins filled in, one stream of bytes per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from npu_backend.graph import Graph, GraphPort
+from npu_backend.isa import Engine, Instruction, encode
+from npu_backend.network import machine_records
+from npu_backend.ops import spec_of
+from npu_backend.ops.base import Address
+from npu_backend.passes.lower import resolve
+from npu_backend.passes.synchronize import Synchronized
+from npu_backend.program import Port, Program
+from npu_backend.stages import DramLayout, Fused, Partitioned, Placed
+from npu_backend.strategies import Strategy
+
+
+def emit(synchronized: Synchronized, strategy: Strategy) -> Program:
+    """The program of a whole graph."""
+    placed = synchronized.placed
+    partitioned = placed.scheduled.tiled.resident.partitioned
+    fused, dram = partitioned.fused, placed.scheduled.dram
+    records = machine_records(partitioned.machine)
+    origins = _origins(placed)
+    return Program(
+        machine={**records.machine, "dram_bytes": dram.size_bytes, "semaphore_count": synchronized.semaphore_count},
+        cores=records.cores,
+        resources=records.resources,
+        paths=records.paths,
+        path_steps=records.path_steps,
+        ports=tuple(_ports(fused.graph, dram)),
+        streams=_streams(synchronized, origins),
+        constants=_constant_image(fused, dram),
+        origins=tuple(name for _, name in origins),
+        metadata=_metadata(placed, strategy, origins),
+    )
+
+
+Origin = tuple[int, str]
+
+
+def _origins(placed: Placed) -> dict[Origin, int]:
+    """Every pair of layer and ONNX node that a step comes from, numbered."""
+    return {pair: number for number, pair in enumerate(dict.fromkeys(
+        (step.layer, step.origin) for step in placed.scheduled.steps))}  # fmt: skip
+
+
+def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[tuple[int, Engine], bytes]:
+    placed, streams = synchronized.placed, {}
+    addresses = placed.addresses
+
+    def address_of(address: Address) -> int:
+        return addresses[address.buffer] + address.offset
+
+    for step, waits, signals in zip(placed.scheduled.steps, synchronized.waits, synchronized.signals):
+        origin = origins[step.layer, step.origin]
+        stream = streams.setdefault((step.core, step.engine), [])
+        stream += [encode(Instruction("WAIT", {"semaphore": semaphore}, origin)) for semaphore in waits]
+        stream += [encode(resolve(instruction, address_of, origin)) for instruction in step.instructions]
+        stream += [encode(Instruction("SIGNAL", {"semaphore": semaphore}, origin)) for semaphore in signals]
+    return {key: b"".join(parts) for key, parts in streams.items()}
+
+
+def _constant_image(fused: Fused, dram: DramLayout) -> bytes:
+    size = min([dram.size_bytes, *dram.tensors.values()])
+    image = np.zeros(size, np.uint8)
+    for (output, index), offset in dram.constants.items():
+        rows = fused.constants[output][index].rows
+        image[offset : offset + rows.size] = rows.reshape(-1)
+    return image.tobytes()
+
+
+def _ports(graph: Graph, dram: DramLayout) -> list[Port]:
+    return [_port(graph, port, dram, is_output=False) for port in graph.inputs] + [
+        _port(graph, port, dram, is_output=True) for port in graph.outputs
+    ]
+
+
+def _port(graph: Graph, port: GraphPort, dram: DramLayout, *, is_output: bool) -> Port:
+    tensor = graph.tensor(port.tensor)
+    host_shape, place = port.host_shape(tensor), dram.tensors[port.tensor]
+    return Port(port.host_name, is_output, tensor.dtype, host_shape, port.storage_axes, place)
+
+
+def _metadata(placed: Placed, strategy: Strategy, origins: Mapping[Origin, int]) -> dict[str, Any]:
+    """What a report needs: the layers, how each was divided and why, and which origins are whose."""
+    tiled = placed.scheduled.tiled
+    partitioned = tiled.resident.partitioned
+    return {
+        "graph": partitioned.fused.graph.name,
+        "machine": partitioned.machine.name,
+        "strategy": strategy.name,
+        "spm_peak_bytes": list(placed.peak_bytes),
+        "layers": [_layer(partitioned, placed, index) for index in range(len(partitioned.splits))],
+        "origin_layers": [layer for layer, _ in origins],
+    }
+
+
+def _layer(partitioned: Partitioned, placed: Placed, index: int) -> dict[str, Any]:
+    fused, split = partitioned.fused, partitioned.splits[index]
+    layer, tilings = fused.layers[index], placed.scheduled.tiled.tilings[index]
+    return {
+        "name": layer.name,
+        "op": "+".join(op.kind for op in layer.ops),
+        "nodes": [name for op in layer.ops for name in op.origin],
+        "split": split.direction,
+        "reason": split.reason,
+        "cores": sum(box is not None for box in split.boxes),
+        "tiles": [len(tiling.parts) if tiling else 0 for tiling in tilings],
+        "macs": sum(spec_of(op).macs(fused.graph, op) for op in layer.ops),
+        "resident": layer.output in placed.scheduled.tiled.resident.residencies,
+    }

@@ -1,0 +1,123 @@
+"""Lower: one tile of a layer to instructions, its operators one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from npu_backend.box import Box
+from npu_backend.graph import Op
+from npu_backend.isa import Instruction
+from npu_backend.ops import spec_of
+from npu_backend.ops.base import (
+    Address,
+    ConstantOperand,
+    LoweredInstruction,
+    Operand,
+    PackedConstant,
+    Tile,
+    dense_strides,
+)
+from npu_backend.stages import Fused, Layer, TilePart
+
+OperandOf = Callable[[str, Box], Operand]
+ConstantOf = Callable[[Op, int], ConstantOperand]
+
+
+@dataclass(frozen=True)
+class LoweredOp:
+    """One operator's instructions for one tile, with the boxes it reads and the box it writes."""
+
+    op: Op
+    instructions: tuple[LoweredInstruction, ...]
+    reads: tuple[tuple[str, Box], ...]
+    out_box: Box
+
+
+def ops_of_part(layer: Layer, part: TilePart) -> tuple[Op, ...]:
+    """The operators that run in this part: followers wait until the reduction is complete."""
+    return layer.ops if part.reduction is None or part.reduction.is_last else layer.ops[:1]
+
+
+def op_reads(fused: Fused, layer: Layer, op: Op, part: TilePart) -> tuple[tuple[str, Box], ...]:
+    """The activations of one operator and the boxes it reads of them in this part."""
+    boxes = spec_of(op).input_boxes(fused.graph, op, part.out_box)
+    if part.reduction is not None and op is layer.anchor:
+        reduction = part.reduction
+        boxes = tuple(box.with_interval(box.rank - 1, reduction.start, reduction.stop) for box in boxes)
+    return tuple(zip(fused.graph.activations(op), boxes))
+
+
+def part_needs(fused: Fused, layer: Layer, part: TilePart) -> dict[str, Box]:
+    """The box of every outside tensor that the part reads; tensors of which it reads nothing are left out."""
+    needs: dict[str, Box] = {}
+    for op in ops_of_part(layer, part):
+        for name, box in op_reads(fused, layer, op, part):
+            if name not in layer.inner and not box.is_empty:
+                needs[name] = needs[name].hull(box) if name in needs else box
+    return needs
+
+
+def lower_part(
+    fused: Fused,
+    layer: Layer,
+    part: TilePart,
+    operand_of: OperandOf,
+    constant_of: ConstantOf,
+    accumulators: Address | None,
+) -> tuple[LoweredOp, ...]:
+    """Instructions of every operator of the part; `operand_of` is asked for non-empty boxes only."""
+    lowered = []
+    for op in ops_of_part(layer, part):
+        reads = op_reads(fused, layer, op, part)
+        tile = Tile(
+            output=operand_of(op.output, part.out_box),
+            inputs=tuple(_input(fused, name, box, operand_of) for name, box in reads),
+            constants=tuple(constant_of(op, index) for index in range(len(fused.constants[op.output]))),
+            reduction=part.reduction if op is layer.anchor else None,
+            accumulators=accumulators,
+        )
+        filled = tuple((name, box) for name, box in reads if not box.is_empty)
+        lowered.append(LoweredOp(op, spec_of(op).lower(fused.graph, op, tile), filled, part.out_box))
+    return tuple(lowered)
+
+
+def _input(fused: Fused, name: str, box: Box, operand_of: OperandOf) -> Operand:
+    if box.is_empty:
+        return Operand(Address(0, 0), (0,) * box.rank, box, fused.graph.tensor(name).dtype)
+    return operand_of(name, box)
+
+
+def constant_slice(constant: PackedConstant, part: TilePart) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Row and column intervals of a packed constant that a part needs."""
+    return constant.row_interval(part.out_box), constant.column_interval(part.reduction)
+
+
+def dense_operand(fused: Fused, buffer: int, name: str, buffer_box: Box, box: Box) -> Operand:
+    """The part `box` of a tensor that lies dense in a buffer which holds `buffer_box` of it."""
+    tensor = fused.graph.tensor(name)
+    strides = dense_strides(buffer_box.shape, tensor.itemsize)
+    return Operand(Address(buffer, 0), strides, buffer_box, tensor.dtype).narrow(box)
+
+
+def probe(fused: Fused, layer: Layer, part: TilePart) -> list[Instruction]:
+    """The instructions of a part with every buffer at address 0, for the cost model."""
+    needs = part_needs(fused, layer, part)
+
+    def operand_of(name: str, box: Box) -> Operand:
+        return dense_operand(fused, 0, name, needs.get(name, part.out_box), box)
+
+    def constant_of(op: Op, index: int) -> ConstantOperand:
+        (first, _), (low, high) = constant_slice(fused.constants[op.output][index], part)
+        return ConstantOperand(Address(0, 0), high - low, first)
+
+    lowered = lower_part(fused, layer, part, operand_of, constant_of, Address(0, 0) if part.reduction else None)
+    return [resolve(instruction, lambda _: 0, 0) for each in lowered for instruction in each.instructions]
+
+
+def resolve(instruction: LoweredInstruction, address_of: Callable[[Address], int], origin: int) -> Instruction:
+    """The instruction with every address replaced by a number."""
+    values: Mapping[str, object] = {
+        name: address_of(value) if isinstance(value, Address) else value for name, value in instruction.values.items()
+    }
+    return Instruction(instruction.name, values, origin)  # type: ignore[arg-type]

@@ -1,0 +1,158 @@
+"""Partition: divides every layer over the cores along one axis, in shares that balance load plus compute time.
+
+The directions and their heuristics h1 to h5 are those of Jung et al., CGO 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm, prod
+
+from npu_backend.box import Box, split_interval
+from npu_backend.graph import Op
+from npu_backend.machine_types import Core, Machine
+from npu_backend.ops import spec_of
+from npu_backend.ops.conv import is_depthwise
+from npu_backend.stages import Fused, Layer, Partitioned, Split
+from npu_backend.strategies import Directions, Strategy
+
+# h2: weights count as much larger than the input from this ratio on.
+WEIGHTS_TO_INPUT = 2.0
+# h5: a halo is too large when a core would read this many halo rows for each row of its own.
+HALO_TO_OWN = 1.0
+
+
+def partition(fused: Fused, machine: Machine, strategy: Strategy) -> Partitioned:
+    """Gives every core an output box of every layer."""
+    splits = tuple(_split(_Candidate.of(fused, layer, machine), strategy.directions) for layer in fused.layers)
+    return Partitioned(fused, machine, splits)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A layer with what the heuristics look at; `axes` maps a direction to axis and multiple where it is possible."""
+
+    fused: Fused
+    layer: Layer
+    machine: Machine
+    axes: dict[str, tuple[int, int]]
+    input_bytes: int
+    weight_bytes: int
+
+    @staticmethod
+    def of(fused: Fused, layer: Layer, machine: Machine) -> _Candidate:
+        graph = fused.graph
+        inputs = sum(graph.tensor(name).size_bytes for name in fused.inputs(layer))
+        return _Candidate(fused, layer, machine, _axes(fused, layer, machine), inputs, fused.constant_bytes(layer))
+
+    @property
+    def output_box(self) -> Box:
+        return self.fused.output(self.layer).box
+
+    @property
+    def op(self) -> Op:
+        return self.layer.anchor
+
+
+def _axes(fused: Fused, layer: Layer, machine: Machine) -> dict[str, tuple[int, int]]:
+    allowed = dict(spec_of(layer.anchor).split_axes(fused.graph, layer.anchor))
+    shape = fused.output(layer).shape
+    last = len(shape) - 1
+    outer = next((axis for axis in sorted(allowed) if axis != last and shape[axis] > 1), None)
+    wanted = {"rows": 1 if len(shape) == 4 else outer, "columns": 2 if len(shape) == 4 else None, "channels": last}
+    axes = {}
+    for direction, axis in wanted.items():
+        if axis is None or axis not in allowed:
+            continue
+        multiple = allowed[axis]
+        if direction == "channels":
+            multiple = lcm(multiple, machine.cores[0].channel_alignment)
+        if shape[axis] > multiple:
+            axes[direction] = (axis, multiple)
+    return axes
+
+
+def _split(candidate: _Candidate, directions: Directions) -> Split:
+    cores = len(candidate.machine.cores)
+    if directions is Directions.SINGLE or cores == 1 or not candidate.axes:
+        reason = "strategy single" if directions is Directions.SINGLE else "one core" if cores == 1 else "indivisible"
+        return Split("single", (candidate.output_box, *[None] * (cores - 1)), reason)
+    direction, reason = _direction(candidate, directions)
+    return Split(direction, _boxes(candidate, *candidate.axes[direction]), reason)
+
+
+def _direction(candidate: _Candidate, directions: Directions) -> tuple[str, str]:
+    if directions is Directions.ADAPTIVE:
+        return _heuristics(candidate)
+    wanted = ("rows", "columns", "channels") if directions is Directions.SPATIAL else ("channels", "rows", "columns")
+    direction = next(name for name in wanted if name in candidate.axes)
+    return direction, f"strategy {directions.value}" if direction == wanted[0] else f"{wanted[0]} cannot be divided"
+
+
+def _heuristics(candidate: _Candidate) -> tuple[str, str]:
+    spatial = next((name for name in ("rows", "columns") if name in candidate.axes), None)
+    if spatial is None:
+        return "channels", "h3: too shallow to divide by rows"
+    if "channels" not in candidate.axes:
+        return spatial, "h1: spatial, channels cannot be divided"
+    cores, extent = len(candidate.machine.cores), candidate.output_box.shape[candidate.axes[spatial][0]]
+    if extent < cores:
+        return "channels", f"h3: {extent} {spatial} for {cores} cores"
+    if candidate.weight_bytes > WEIGHTS_TO_INPUT * candidate.input_bytes:
+        return "channels", f"h2: {candidate.weight_bytes} weight bytes, {candidate.input_bytes} input bytes"
+    if _is_channelwise(candidate):
+        return "channels", f"h4: {candidate.op.kind} is channel-wise"
+    halo = _halo(candidate, spatial)
+    if halo > HALO_TO_OWN * extent / cores:
+        return "channels", f"h5: halo of {halo} for {extent // cores} {spatial} a core"
+    return spatial, "h1: spatial"
+
+
+def _is_channelwise(candidate: _Candidate) -> bool:
+    op = candidate.op
+    return op.kind == "pool2d" or (op.kind == "conv2d" and is_depthwise(candidate.fused.graph, op))
+
+
+def _halo(candidate: _Candidate, direction: str) -> int:
+    """Input positions that two neighbouring cores both need."""
+    axis = candidate.axes[direction][0]
+    middle = candidate.output_box.shape[axis] // 2
+    first = candidate.output_box.with_interval(axis, 0, middle)
+    second = candidate.output_box.with_interval(axis, middle, candidate.output_box.shape[axis])
+    graph, op = candidate.fused.graph, candidate.op
+    pairs = zip(spec_of(op).input_boxes(graph, op, first), spec_of(op).input_boxes(graph, op, second))
+    return max((low.intersect(high).shape[axis] for low, high in pairs if axis < low.rank), default=0)
+
+
+def _boxes(candidate: _Candidate, axis: int, multiple: int) -> tuple[Box | None, ...]:
+    extent = candidate.output_box.shape[axis]
+    units = -(-extent // multiple)
+    shares = balanced_shares(units, [_unit_time_ns(candidate, core, axis, units) for core in candidate.machine.cores])
+    bounds = split_interval(0, units, shares)
+    return tuple(
+        candidate.output_box.with_interval(axis, low * multiple, min(high * multiple, extent)) if high > low else None
+        for low, high in bounds
+    )
+
+
+def _unit_time_ns(candidate: _Candidate, core: Core, axis: int, units: int) -> float:
+    """Load plus compute time of one unit of the axis on a core."""
+    fused, layer = candidate.fused, candidate.layer
+    macs = sum(spec_of(op).macs(fused.graph, op) for op in layer.ops)
+    elements = prod(fused.output(layer).shape) * sum(spec_of(op).macs(fused.graph, op) == 0 for op in layer.ops)
+    compute = macs / core.peak_macs_per_ns + elements / (core.vector_lanes * core.clock_mhz / 1000)
+    by_channel = axis == len(fused.output(layer).shape) - 1
+    moved = fused.output(layer).size_bytes + (candidate.weight_bytes if by_channel else candidate.input_bytes)
+    return (compute + moved / core.memory_gb_per_s) / units
+
+
+def balanced_shares(units: int, unit_times: list[float]) -> list[int]:
+    """Whole units for every core so that no core's time could be lowered by moving one unit (greedy, exact)."""
+    shares = [0] * len(unit_times)
+    if units > 64 * len(unit_times):
+        speeds = [1 / time for time in unit_times]
+        shares = [int((units - len(unit_times)) * speed / sum(speeds)) for speed in speeds]
+    for _ in range(units - sum(shares)):
+        best = min(range(len(shares)), key=lambda core: ((shares[core] + 1) * unit_times[core], core))
+        shares[best] += 1
+    return shares

@@ -1,0 +1,345 @@
+"""Schedule: every load, computation and store as one list of steps that is right when run in order.
+
+Within a core the loads of a tile stand before the computation of the one before it, so that they overlap; the first
+tile's constants stand before the last computation of the layer before. Halos move right after the layer that computes
+them. Emission later keeps only the order that data demands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from npu_backend.box import Box, subtract_all
+from npu_backend.graph import Op
+from npu_backend.isa import CHANNEL_BLOCK, FORMAT_BY_NAME, Engine
+from npu_backend.ops.base import Address, ConstantOperand, LoweredInstruction, Operand
+from npu_backend.passes.dram import lay_out_dram, stored_tensors
+from npu_backend.passes.lower import LoweredOp, constant_slice, dense_operand, lower_part, ops_of_part, part_needs
+from npu_backend.passes.reside import needed_boxes
+from npu_backend.passes.transfers import constant_load, load_box, send_box, store_box
+from npu_backend.stages import (
+    Access,
+    Buffer,
+    DramLayout,
+    Fused,
+    Layer,
+    Scheduled,
+    Step,
+    Tiled,
+    TilePart,
+    aligned,
+)
+
+
+def schedule(tiled: Tiled) -> Scheduled:
+    """The steps of the whole graph and the buffers they use."""
+    builder = _Builder(tiled, lay_out_dram(tiled), stored_tensors(tiled.resident))
+    for index in range(len(tiled.tilings)):
+        builder.add_layer(index)
+    return Scheduled(tiled, tuple(builder.buffers), tuple(builder.steps), builder.dram)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What lies in a tile buffer, and the buffer."""
+
+    key: tuple[object, ...]
+    buffer: int
+
+
+@dataclass
+class _Builder:
+    tiled: Tiled
+    dram: DramLayout
+    stored: frozenset[str]
+    buffers: list[Buffer] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    resident: dict[tuple[str, int], int] = field(default_factory=dict)
+    prefetched: dict[tuple[int, int], dict[object, _Loaded]] = field(default_factory=dict)
+
+    @property
+    def fused(self) -> Fused:
+        return self.tiled.resident.partitioned.fused
+
+    def add_layer(self, index: int) -> None:
+        """All cores' tiles of a layer, then the halos that its readers need."""
+        for core in self.tiled.resident.partitioned.cores_of(index):
+            self._open_resident(index, core)
+            _CoreLayer(self, index, core).run()
+        if self.fused.layers[index].output in self.tiled.resident.residencies:
+            self._exchange(index)
+
+    def buffer(self, core: int, size_bytes: int, label: str) -> int:
+        """A new buffer whose life starts at the next step."""
+        position = len(self.steps)
+        self.buffers.append(Buffer(core, aligned(size_bytes), label, position, position))
+        return len(self.buffers) - 1
+
+    def hold(self, buffer: int) -> None:
+        """Keeps a buffer alive until the newest step."""
+        newest = max(self.buffers[buffer].last_step, len(self.steps) - 1)
+        self.buffers[buffer] = replace(self.buffers[buffer], last_step=newest)
+
+    def step(self, step: Step) -> None:
+        """Appends a step and keeps its buffers alive."""
+        self.steps.append(step)
+        for access in (*step.reads, *step.writes):
+            if isinstance(access.buffer, int):
+                self.hold(access.buffer)
+
+    def has_room_ahead(self, index: int, core: int) -> bool:
+        """Whether the next layer's first constants fit beside this layer's last tile."""
+        now, ahead = (self.tiled.tilings[i][core] for i in (index, index + 1))
+        if now is None or ahead is None:
+            return False
+        resident = max(self.tiled.resident.bytes_at(i, core) for i in (index, index + 1))
+        constants = first_constant_bytes(self.fused, self.fused.layers[index + 1], ahead.parts[0])
+        spm_bytes = self.tiled.resident.partitioned.machine.cores[core].spm_bytes
+        return resident + now.working_bytes + constants <= spm_bytes * self.tiled.planned_share
+
+    def resident_box(self, tensor: str, core: int) -> Box:
+        """The box of a resident tensor that a core's buffer holds."""
+        box = self.tiled.resident.residencies[tensor].boxes[core]
+        assert box is not None, (tensor, core)
+        return box
+
+    def _open_resident(self, index: int, core: int) -> None:
+        tensor = self.fused.layers[index].output
+        residency = self.tiled.resident.residencies.get(tensor)
+        if residency is None or residency.boxes[core] is None or (tensor, core) in self.resident:
+            return
+        size = self.resident_box(tensor, core).size * self.fused.graph.tensor(tensor).itemsize
+        self.resident[tensor, core] = self.buffer(core, size, tensor)
+
+    def _exchange(self, index: int) -> None:
+        """Moves what cores need of a resident tensor and did not compute themselves."""
+        layer, partitioned = self.fused.layers[index], self.tiled.resident.partitioned
+        residency = self.tiled.resident.residencies[layer.output]
+        readers = [i for i in self.fused.readers[layer.output] if i <= residency.last_layer]
+        halos = []
+        for core, need in needed_boxes(partitioned, layer.output, readers).items():
+            own = partitioned.out_box(index, core)
+            missing = subtract_all(need, [own] if own is not None else [])
+            halos += [(core, owner, piece) for box in missing for owner, piece in self._owners(index, box)]
+        for core, owner, piece in halos:
+            self._open_resident(index, core)
+            self._send(index, owner, core, piece)
+        for core, owner, piece in halos:
+            self._fetch(index, core, piece)
+
+    def _owners(self, index: int, box: Box) -> list[tuple[int, Box]]:
+        """The box in disjoint pieces, each with a core that computes it."""
+        partitioned, owners, rest = self.tiled.resident.partitioned, [], [box]
+        for core in partitioned.cores_of(index):
+            own = partitioned.out_box(index, core)
+            assert own is not None
+            owners += [(core, piece) for part in rest if not (piece := part.intersect(own)).is_empty]
+            rest = [piece for part in rest for piece in part.subtract(own)]
+        assert not rest, f"nobody computes {rest} of layer {index}"
+        return owners
+
+    @property
+    def _direct(self) -> bool:
+        return self.tiled.resident.partitioned.machine.network.cores_reach_each_other
+
+    def _send(self, index: int, source: int, core: int, piece: Box) -> None:
+        """From the owner towards the reader: over the network, or into DRAM unless it is stored there anyway."""
+        layer = self.fused.layers[index]
+        origin, tensor = layer.name, self.fused.output(layer)
+        held, reads = self.resident_box(tensor.name, source), Access(self.resident[tensor.name, source], piece)
+        own = dense_operand(self.fused, self.resident[tensor.name, source], tensor.name, held, piece)
+        if self._direct:
+            target = self.resident[tensor.name, core]
+            there = dense_operand(self.fused, target, tensor.name, self.resident_box(tensor.name, core), piece)
+            writes = Access(target, piece)
+            self.step(Step(source, Engine.NETWORK, send_box(own, there, core), (reads,), (writes,), index, origin))
+        elif tensor.name not in self.stored:
+            instructions = store_box(tensor, self.dram.tensors[tensor.name], own)
+            writes = Access(tensor.name, piece)
+            self.step(Step(source, Engine.STORE, instructions, (reads,), (writes,), index, origin))
+
+    def _fetch(self, index: int, core: int, piece: Box) -> None:
+        if self._direct:
+            return
+        layer = self.fused.layers[index]
+        tensor, buffer = self.fused.output(layer), self.resident[layer.output, core]
+        there = dense_operand(self.fused, buffer, tensor.name, self.resident_box(tensor.name, core), piece)
+        instructions = load_box(tensor, self.dram.tensors[tensor.name], there)
+        reads, writes = Access(tensor.name, piece), Access(buffer, piece)
+        self.step(Step(core, Engine.LOAD, instructions, (reads,), (writes,), index, layer.name))
+
+
+@dataclass
+class _CoreLayer:
+    """One core's part of one layer: its tiles as a software pipeline."""
+
+    builder: _Builder
+    index: int
+    core: int
+    current: dict[object, _Loaded] = field(default_factory=dict)
+    own: dict[str, int] = field(default_factory=dict)
+    results: list[int] = field(default_factory=list)
+    accumulators: int | None = None
+
+    @property
+    def layer(self) -> Layer:
+        return self.builder.fused.layers[self.index]
+
+    @property
+    def parts(self) -> tuple[TilePart, ...]:
+        tiling = self.builder.tiled.tilings[self.index][self.core]
+        assert tiling is not None
+        return tiling.parts
+
+    def run(self) -> None:
+        """Loads one tile ahead of the computation."""
+        self.current = self.builder.prefetched.pop((self.index, self.core), {})
+        upcoming = self._load(self.parts[0], self.current)
+        for position, part in enumerate(self.parts):
+            self.current = upcoming
+            if position + 1 < len(self.parts):
+                upcoming = self._load(self.parts[position + 1], self.current)
+            else:
+                self._prefetch()
+            self._compute(part)
+
+    def _load(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
+        """What the part needs, taking over from `held` what is there already."""
+        loaded = self._load_constants(part, held)
+        for name, box in part_needs(self.builder.fused, self.layer, part).items():
+            if self.builder.tiled.resident.in_scratchpad(name, self.index):
+                continue
+            known = held.get(name)
+            loaded[name] = known if known and known.key == (box,) else _Loaded((box,), self._load_input(name, box))
+        return loaded
+
+    def _load_constants(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
+        loaded: dict[object, _Loaded] = {}
+        for op in ops_of_part(self.layer, part):
+            for index, constant in enumerate(self.builder.fused.constants[op.output]):
+                name, key = (op.output, index), constant_slice(constant, part)
+                known = held.get(name)
+                loaded[name] = known if known and known.key == key else _Loaded(key, self._load_constant(op, index, part))
+        return loaded
+
+    def _load_input(self, name: str, box: Box) -> int:
+        builder, tensor = self.builder, self.builder.fused.graph.tensor(name)
+        buffer = builder.buffer(self.core, box.size * tensor.itemsize, f"{name} tile")
+        target = dense_operand(builder.fused, buffer, name, box, box)
+        instructions = load_box(tensor, builder.dram.tensors[name], target)
+        self._step(Engine.LOAD, instructions, (Access(name, box),), (Access(buffer, box),), self.layer.name)
+        return buffer
+
+    def _load_constant(self, op: Op, index: int, part: TilePart) -> int:
+        constant = self.builder.fused.constants[op.output][index]
+        rows, columns = constant_slice(constant, part)
+        size = (rows[1] - rows[0]) * (columns[1] - columns[0])
+        buffer = self.builder.buffer(self.core, size, f"{op.output} constants")
+        base = self.builder.dram.constants[op.output, index]
+        instructions = constant_load(base, constant.rows.shape[1], rows, columns, Address(buffer, 0))
+        self._step(Engine.LOAD, instructions, (), (Access(buffer, _bytes(size)),), op.origin[0])
+        return buffer
+
+    def _prefetch(self) -> None:
+        """The constants of the first tile of this core's next layer."""
+        following = self.index + 1
+        if following < len(self.builder.tiled.tilings) and self.builder.has_room_ahead(self.index, self.core):
+            ahead = _CoreLayer(self.builder, following, self.core)
+            self.builder.prefetched[following, self.core] = ahead._load_constants(ahead.parts[0], {})
+
+    def _compute(self, part: TilePart) -> None:
+        builder, previous = self.builder, self.results
+        if part.reduction is None or part.reduction.is_first:
+            self._open_results(part)
+        accumulators = None if part.reduction is None or self.accumulators is None else Address(self.accumulators, 0)
+        lowered = lower_part(
+            builder.fused, self.layer, part, partial(self._operand, part), partial(self._constant_operand, part),
+            accumulators,
+        )  # fmt: skip
+        for each in lowered:
+            self._compute_op(each, part, accumulators)
+        # The tile before keeps its results until here, so that its last steps overlap this computation.
+        for buffer in previous:
+            builder.hold(buffer)
+        if part.reduction is None or part.reduction.is_last:
+            self._store(part)
+
+    def _open_results(self, part: TilePart) -> None:
+        """Tile buffers for what the layer computes, except what goes into a resident buffer."""
+        builder, self.own = self.builder, {}
+        for op in self.layer.ops:
+            if op.output != self.layer.output or (op.output, self.core) not in builder.resident:
+                itemsize = builder.fused.graph.tensor(op.output).itemsize
+                self.own[op.output] = builder.buffer(self.core, part.out_box.size * itemsize, f"{op.output} tile")
+        self.results = list(self.own.values())
+        if part.reduction is not None:
+            self.accumulators = builder.buffer(self.core, accumulator_bytes(part.out_box), "accumulators")
+            self.results.append(self.accumulators)
+
+    def _compute_op(self, each: LoweredOp, part: TilePart, accumulators: Address | None) -> None:
+        constants = range(len(self.builder.fused.constants[each.op.output]))
+        reads = [Access(self._operand(part, name, box).address.buffer, box) for name, box in each.reads]
+        reads += [Access(self.current[each.op.output, index].buffer, _bytes(1)) for index in constants]
+        writes = [Access(self._operand(part, each.op.output, each.out_box).address.buffer, each.out_box)]
+        if accumulators is not None and each.op is self.layer.anchor:
+            writes.append(Access(accumulators.buffer, _bytes(1)))
+        engine = FORMAT_BY_NAME[each.instructions[0].name].engine
+        assert engine is not None
+        self._step(engine, each.instructions, tuple(reads), tuple(writes), each.op.origin[0])
+
+    def _operand(self, part: TilePart, name: str, box: Box) -> Operand:
+        builder = self.builder
+        if (buffer := self.own.get(name)) is not None:
+            return dense_operand(builder.fused, buffer, name, part.out_box, box)
+        if name in self.current:
+            held = self.current[name]
+            assert isinstance(held.key[0], Box)
+            return dense_operand(builder.fused, held.buffer, name, held.key[0], box)
+        resident = builder.resident[name, self.core]
+        return dense_operand(builder.fused, resident, name, builder.resident_box(name, self.core), box)
+
+    def _constant_operand(self, part: TilePart, op: Op, index: int) -> ConstantOperand:
+        (first, _), (low, high) = constant_slice(self.builder.fused.constants[op.output][index], part)
+        return ConstantOperand(Address(self.current[op.output, index].buffer, 0), high - low, first)
+
+    def _store(self, part: TilePart) -> None:
+        name = self.layer.output
+        if name not in self.builder.stored:
+            return
+        tensor = self.builder.fused.graph.tensor(name)
+        source = self._operand(part, name, part.out_box)
+        instructions = store_box(tensor, self.builder.dram.tensors[name], source)
+        reads, writes = (Access(source.address.buffer, part.out_box),), (Access(name, part.out_box),)
+        self._step(Engine.STORE, instructions, reads, writes, self.layer.ops[-1].origin[0])
+
+    def _step(
+        self,
+        engine: Engine,
+        instructions: tuple[LoweredInstruction, ...],
+        reads: tuple[Access, ...],
+        writes: tuple[Access, ...],
+        origin: str,
+    ) -> None:
+        self.builder.step(Step(self.core, engine, instructions, reads, writes, self.index, origin))
+
+
+def first_constant_bytes(fused: Fused, layer: Layer, part: TilePart) -> int:
+    """Scratchpad bytes of the constants of one part."""
+    total = 0
+    for op in ops_of_part(layer, part):
+        for constant in fused.constants[op.output]:
+            (first, last), (low, high) = constant_slice(constant, part)
+            total += aligned((last - first) * (high - low))
+    return total
+
+
+def _bytes(size: int) -> Box:
+    return Box((0,), (size,))
+
+
+def accumulator_bytes(out_box: Box) -> int:
+    """int32 partial sums of a tile, channels rounded up to whole blocks."""
+    channels = -(-out_box.shape[-1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
+    return out_box.size // out_box.shape[-1] * channels * 4

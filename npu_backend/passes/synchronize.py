@@ -1,0 +1,165 @@
+"""Synchronise: the semaphores that keep the order which data demands, and no others.
+
+Every pair of engines that must wait for one another has a semaphore of its own, so its tokens are taken in the order in
+which they are given. A vector clock per step leaves out every wait that earlier waits already imply (Fidge, 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from npu_backend.box import Box
+from npu_backend.isa import Engine
+from npu_backend.stages import Access, Placed, Step
+
+ENGINES = len(Engine)
+
+
+@dataclass(frozen=True)
+class Synchronized:
+    """For every step, the semaphores it waits for before and signals after."""
+
+    placed: Placed
+    waits: tuple[tuple[int, ...], ...]
+    signals: tuple[tuple[int, ...], ...]
+    semaphore_count: int
+
+
+def synchronize(placed: Placed) -> Synchronized:
+    """Orders the engines."""
+    cores = len(placed.scheduled.tiled.resident.partitioned.machine.cores)
+    clocks = _Clocks(cores * ENGINES)
+    hazards = _Hazards(placed, cores * ENGINES)
+    for index, step in enumerate(placed.scheduled.steps):
+        clocks.add(index, engine_of(step), hazards.before(step))
+        hazards.add(index, step, clocks.sequence[index])
+    waits = tuple(tuple(semaphores) for semaphores in clocks.waits)
+    signals = tuple(tuple(semaphores) for semaphores in clocks.signals)
+    return Synchronized(placed, waits, signals, len(clocks.semaphores))
+
+
+def engine_of(step: Step) -> int:
+    """Number of the step's engine among all engines of all cores."""
+    return step.core * ENGINES + step.engine
+
+
+@dataclass
+class _Clocks:
+    """What every engine knows to be finished, and the semaphores that tell it."""
+
+    engines: int
+    sequence: list[int] = field(default_factory=list)
+    waits: list[list[int]] = field(default_factory=list)
+    signals: list[list[int]] = field(default_factory=list)
+    semaphores: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Row e: for each engine, how many of its steps are finished before engine e's next step starts.
+        self.now = np.zeros((self.engines, self.engines), np.int64)
+        # Per engine, its steps in order and the clock at the end of each.
+        self.steps: list[list[int]] = [[] for _ in range(self.engines)]
+        self.ends: list[list[np.ndarray]] = [[] for _ in range(self.engines)]
+
+    def add(self, index: int, engine: int, needed: np.ndarray) -> None:
+        """Appends a step that needs the first ``needed[e]`` steps of every engine e to be finished."""
+        clock = self.now[engine]
+        waits: list[int] = []
+        missing = np.flatnonzero(needed > clock)
+        # Latest steps first: what they imply need not be waited for.
+        for other in sorted(missing.tolist(), key=lambda e: -self.steps[e][needed[e] - 1]):
+            if other == engine or needed[other] <= clock[other]:
+                continue
+            semaphore = self.semaphores.setdefault((other, engine), len(self.semaphores))
+            waits.append(semaphore)
+            self.signals[self.steps[other][needed[other] - 1]].append(semaphore)
+            np.maximum(clock, self.ends[other][needed[other] - 1], out=clock)
+        self.waits.append(waits)
+        self.signals.append([])
+        self.steps[engine].append(index)
+        clock[engine] = len(self.steps[engine])
+        self.sequence.append(len(self.steps[engine]))
+        self.ends[engine].append(clock.copy())
+
+
+class _Hazards:
+    """Which steps touched what: per buffer the boxes read and written, and per address who was there before."""
+
+    def __init__(self, placed: Placed, engines: int) -> None:
+        self.placed, self.engines = placed, engines
+        self.accesses: dict[int | str, list[tuple[int, int, Box, bool]]] = {}
+        self.last: dict[int, np.ndarray] = {}
+        self.inherited: dict[int, np.ndarray] = {}
+        self.retired: list[_Retired] = [_Retired(engines) for _ in placed.scheduled.tiled.resident.partitioned.machine.cores]
+        self.ending = self._ending()
+
+    def _ending(self) -> dict[int, list[int]]:
+        """Step to the buffers whose life ends with it."""
+        ending: dict[int, list[int]] = {}
+        for number, buffer in enumerate(self.placed.scheduled.buffers):
+            ending.setdefault(buffer.last_step, []).append(number)
+        return ending
+
+    def before(self, step: Step) -> np.ndarray:
+        """For every engine, how many of its steps must be finished before this one."""
+        needed = np.zeros(self.engines, np.int64)
+        for access, is_write in _accesses(step):
+            for engine, sequence, box, wrote in self.accesses.get(access.buffer, ()):
+                if (is_write or wrote) and sequence > needed[engine] and box.overlaps(access.box):
+                    needed[engine] = sequence
+            if is_write and isinstance(access.buffer, int):
+                np.maximum(needed, self._inherited(access.buffer), out=needed)
+        return needed
+
+    def _inherited(self, buffer: int) -> np.ndarray:
+        """Steps of earlier buffers at the same addresses."""
+        if buffer not in self.inherited:
+            start, size = self.placed.addresses[buffer], self.placed.scheduled.buffers[buffer].size_bytes
+            core = self.placed.scheduled.buffers[buffer].core
+            self.inherited[buffer] = self.retired[core].overlapping(start, start + size)
+        return self.inherited[buffer]
+
+    def add(self, index: int, step: Step, sequence: int) -> None:
+        """Notes what a step touched, and retires the buffers that end with it."""
+        engine = engine_of(step)
+        for access, is_write in _accesses(step):
+            self.accesses.setdefault(access.buffer, []).append((engine, sequence, access.box, is_write))
+            if isinstance(access.buffer, int):
+                last = self.last.setdefault(access.buffer, np.zeros(self.engines, np.int64))
+                last[engine] = sequence
+        for buffer in self.ending.get(index, ()):
+            if buffer in self.last:
+                description, start = self.placed.scheduled.buffers[buffer], self.placed.addresses[buffer]
+                last = np.maximum(self.last[buffer], self._inherited(buffer))
+                self.retired[description.core].add(start, start + description.size_bytes, last)
+                self.accesses.pop(buffer)
+
+
+class _Retired:
+    """Address ranges of one scratchpad that no living buffer holds any more, with the last steps that used each."""
+
+    def __init__(self, engines: int) -> None:
+        self.ranges: list[tuple[int, int, np.ndarray]] = []
+        self.engines = engines
+
+    def overlapping(self, start: int, stop: int) -> np.ndarray:
+        """The last step of every engine in any part of the range."""
+        last = np.zeros(self.engines, np.int64)
+        for low, high, steps in self.ranges:
+            if low < stop and start < high:
+                np.maximum(last, steps, out=last)
+        return last
+
+    def add(self, start: int, stop: int, last: np.ndarray) -> None:
+        """Replaces what was known of the range: `last` already includes it."""
+        kept = []
+        for low, high, steps in self.ranges:
+            kept += [(a, b, steps) for a, b in ((low, min(high, start)), (max(low, stop), high)) if a < b]
+        self.ranges = [*kept, (start, stop, last)]
+
+
+def _accesses(step: Step) -> Iterator[tuple[Access, bool]]:
+    yield from ((access, False) for access in step.reads)
+    yield from ((access, True) for access in step.writes)

@@ -1,0 +1,76 @@
+"""DMA instructions: boxes and constants between DRAM, scratchpads and cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from npu_backend.graph import Tensor
+from npu_backend.ops.base import Address, LoweredInstruction, Operand, dense_strides
+from npu_backend.ops.strided import blocks_of_four
+
+Pattern = tuple[int, tuple[int, ...], list[tuple[int, ...]], list[int]]
+
+
+def _runs(counts: Sequence[int], strides: Sequence[Sequence[int]], itemsize: int) -> Iterator[Pattern]:
+    """Run bytes, four outer counts, every side's strides and byte offsets: an element is the innermost axis of bytes."""
+    bytes_innermost = [(*counts, itemsize), [(*side, 1) for side in strides]]
+    for inner, steps, offsets in blocks_of_four(*bytes_innermost):
+        # The innermost axis is contiguous bytes on every side, unless a single byte was dropped from strided elements.
+        contiguous = all(step[-1] == 1 for step in steps)
+        if contiguous:
+            yield inner[-1], (1, *inner[:-1]), [(0, *step[:-1]) for step in steps], offsets
+        else:
+            yield 1, inner, steps, offsets
+
+
+def load_box(tensor: Tensor, base: int, target: Operand) -> tuple[LoweredInstruction, ...]:
+    """Loads of the target's box from the tensor, which lies dense at DRAM byte `base`."""
+    return _dram_transfer("LOAD", tensor, base, target)
+
+
+def store_box(tensor: Tensor, base: int, source: Operand) -> tuple[LoweredInstruction, ...]:
+    """Stores of the source's box into the tensor, which lies dense at DRAM byte `base`."""
+    return _dram_transfer("STORE", tensor, base, source)
+
+
+def _dram_transfer(name: str, tensor: Tensor, base: int, operand: Operand) -> tuple[LoweredInstruction, ...]:
+    dram_strides = dense_strides(tensor.shape, tensor.itemsize)
+    start = base + sum(low * stride for low, stride in zip(operand.box.starts, dram_strides))
+    lowered = []
+    sides = (dram_strides, operand.strides)
+    for run, counts, (dram_steps, spm_steps), (dram, spm) in _runs(operand.box.shape, sides, tensor.itemsize):
+        lowered.append(LoweredInstruction(name, {
+            "dram": start + dram, "spm": operand.address + spm, "run_bytes": run, "counts": counts,
+            "dram_strides": dram_steps, "spm_strides": spm_steps,
+        }))  # fmt: skip
+    return tuple(lowered)
+
+
+def send_box(source: Operand, target: Operand, core: int) -> tuple[LoweredInstruction, ...]:
+    """Sends of the source's box to the same box in another core's scratchpad."""
+    item = int(np.dtype(source.dtype).itemsize)
+    lowered = []
+    for run, counts, (own, there), (own_offset, there_offset) in _runs(
+        source.box.shape, (source.strides, target.strides), item
+    ):
+        lowered.append(LoweredInstruction("SEND", {
+            "destination_core": core, "spm": source.address + own_offset,
+            "destination_spm": target.address + there_offset, "run_bytes": run, "counts": counts,
+            "spm_strides": own, "destination_strides": there,
+        }))  # fmt: skip
+    return tuple(lowered)
+
+
+def constant_load(
+    base: int, row_bytes: int, rows: tuple[int, int], columns: tuple[int, int], target: Address
+) -> tuple[LoweredInstruction, ...]:
+    """A load of some columns of some rows of a packed constant, dense into the target."""
+    count, width = rows[1] - rows[0], columns[1] - columns[0]
+    pattern = next(_runs((count, width), ((row_bytes, 1), (width, 1)), 1))
+    run, counts, (dram_steps, spm_steps), _ = pattern
+    return (LoweredInstruction("LOAD", {
+        "dram": base + rows[0] * row_bytes + columns[0], "spm": target, "run_bytes": run, "counts": counts,
+        "dram_strides": dram_steps, "spm_strides": spm_steps,
+    }),)  # fmt: skip

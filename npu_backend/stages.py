@@ -1,0 +1,241 @@
+"""The stages between the passes: what each pass hands to the next, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from npu_backend.box import Box
+from npu_backend.graph import Graph, Op, Tensor
+from npu_backend.isa import Engine
+from npu_backend.machine_types import Machine
+from npu_backend.ops import spec_of
+from npu_backend.ops.base import LoweredInstruction, PackedConstant, Reduction
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Operators that run as one, tile by tile: the first is the anchor, the rest are element-wise on its output."""
+
+    ops: tuple[Op, ...]
+
+    @property
+    def anchor(self) -> Op:
+        """The operator that decides how the layer may be divided."""
+        return self.ops[0]
+
+    @property
+    def output(self) -> str:
+        """The tensor the layer leaves behind."""
+        return self.ops[-1].output
+
+    @property
+    def name(self) -> str:
+        """The ONNX node a user would call it by."""
+        return self.anchor.origin[0]
+
+    @cached_property
+    def inner(self) -> frozenset[str]:
+        """Tensors that exist only inside the layer."""
+        return frozenset(op.output for op in self.ops[:-1])
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A graph whose operators are grouped into layers, in an order in which they can run."""
+
+    graph: Graph
+    layers: tuple[Layer, ...]
+
+    def inputs(self, layer: Layer) -> tuple[str, ...]:
+        """Tensors the layer reads, each once."""
+        names = (name for op in layer.ops for name in self.graph.activations(op) if name not in layer.inner)
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[int, ...]]:
+        """Tensor to the indices of the layers that read it, ascending."""
+        readers: dict[str, list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            for name in self.inputs(layer):
+                readers.setdefault(name, []).append(index)
+        return {name: tuple(indices) for name, indices in readers.items()}
+
+    @cached_property
+    def constants(self) -> Mapping[str, tuple[PackedConstant, ...]]:
+        """The packed constants of every operator, by the operator's output."""
+        return {op.output: spec_of(op).constants(self.graph, op) for layer in self.layers for op in layer.ops}
+
+    def constant_bytes(self, layer: Layer) -> int:
+        """Bytes of all constants of a layer, as they lie in DRAM."""
+        return sum(constant.rows.size for op in layer.ops for constant in self.constants[op.output])
+
+    def output(self, layer: Layer) -> Tensor:
+        """The layer's output tensor."""
+        return self.graph.tensor(layer.output)
+
+    def needed(self, layer: Layer, out_box: Box) -> dict[str, Box]:
+        """The box of every outside tensor that an output box of the layer needs."""
+        boxes: dict[str, Box] = {}
+        for op in layer.ops:
+            for name, box in zip(self.graph.activations(op), spec_of(op).input_boxes(self.graph, op, out_box)):
+                if name not in layer.inner:
+                    boxes[name] = boxes[name].hull(box) if name in boxes else box
+        return boxes
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a layer is divided: the output box of every core (None: the core has no part), and why."""
+
+    direction: str
+    boxes: tuple[Box | None, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Partitioned:
+    """Every layer divided over the machine's cores."""
+
+    fused: Fused
+    machine: Machine
+    splits: tuple[Split, ...]
+
+    def cores_of(self, layer_index: int) -> tuple[int, ...]:
+        """Cores that have a part in a layer."""
+        return tuple(core for core, box in enumerate(self.splits[layer_index].boxes) if box is not None)
+
+    def out_box(self, layer_index: int, core: int) -> Box | None:
+        """The core's part of the layer's output."""
+        return self.splits[layer_index].boxes[core]
+
+
+@dataclass(frozen=True)
+class Residency:
+    """A tensor that stays in the scratchpads: the box each core holds, and the last layer that reads it there."""
+
+    tensor: str
+    boxes: tuple[Box | None, ...]
+    first_layer: int
+    last_layer: int
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Which tensors stay in the scratchpads; all others go through DRAM."""
+
+    partitioned: Partitioned
+    residencies: Mapping[str, Residency]
+
+    def in_scratchpad(self, tensor: str, layer_index: int) -> Residency | None:
+        """The residency through which a layer reads a tensor, if it does."""
+        residency = self.residencies.get(tensor)
+        return residency if residency is not None and layer_index <= residency.last_layer else None
+
+    def bytes_at(self, layer_index: int, core: int) -> int:
+        """Scratchpad bytes that resident tensors take on a core while a layer runs."""
+        graph = self.partitioned.fused.graph
+        return sum(
+            aligned(box.size * graph.tensor(residency.tensor).itemsize)
+            for residency in self.residencies.values()
+            if residency.first_layer <= layer_index <= residency.last_layer
+            and (box := residency.boxes[core]) is not None
+        )
+
+
+ALIGNMENT_BYTES = 64
+
+
+def aligned(size_bytes: int) -> int:
+    """Scratchpad bytes that a buffer of this size takes."""
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+@dataclass(frozen=True)
+class TilePart:
+    """One tile's output box, and the part of the reduction it sums."""
+
+    out_box: Box
+    reduction: Reduction | None = None
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A core's part of a layer as a sequence of tiles."""
+
+    parts: tuple[TilePart, ...]
+    estimate_ns: float
+    working_bytes: int
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """Every core's part of every layer cut into tiles that fit its scratchpad beside what is resident.
+
+    `planned_share` is the part of the free scratchpad that the tiles were allowed.
+    """
+
+    resident: Resident
+    tilings: tuple[tuple[Tiling | None, ...], ...]
+    planned_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A region of one core's scratchpad: bytes, and the first and last step of the schedule that need it."""
+
+    core: int
+    size_bytes: int
+    label: str
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a step reads or writes: a box of a scratchpad buffer, or of a tensor in DRAM (`buffer` is then its name)."""
+
+    buffer: int | str
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Instructions that one engine runs back to back, with what they read and write; layer and operator of origin."""
+
+    core: int
+    engine: Engine
+    instructions: tuple[LoweredInstruction, ...]
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+    layer: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class DramLayout:
+    """Where everything lies in DRAM, in bytes: packed constants first, then tensors."""
+
+    constants: Mapping[tuple[str, int], int]
+    tensors: Mapping[str, int]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """All steps in an order that is right when executed one by one; engines and semaphores relax it later."""
+
+    tiled: Tiled
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    dram: DramLayout
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Every buffer at an address of its core's scratchpad."""
+
+    scheduled: Scheduled
+    addresses: tuple[int, ...]
+    peak_bytes: tuple[int, ...]

@@ -72,6 +72,21 @@ uint64_t npu_spm_peak_bytes(const npu_program *program, uint32_t core) {
     return core < program->machine->core_count ? program->spm_peak_bytes[core] : 0;
 }
 
+uint32_t npu_port_count(const npu_program *program) {
+    return program->port_count;
+}
+
+npu_status npu_port(const npu_program *program, uint32_t index, npu_port_info *info) {
+    if (index >= program->port_count) {
+        return NPU_BAD_ARGUMENT;
+    }
+    const npu_record_port *port = &program->ports[index];
+    *info = (npu_port_info){program->names + port->name, port->is_output, port->data_type, port->rank, {0},
+                            npu_port_bytes(port)};
+    memcpy(info->shape, port->host_shape, port->rank * sizeof *info->shape);
+    return NPU_OK;
+}
+
 /* Zeroed and 64-byte aligned. */
 static uint8_t *allocate(uint64_t bytes) {
     if (bytes > SIZE_MAX - 2 * ALIGNMENT) {

@@ -81,7 +81,21 @@ NPU_API uint64_t npu_instruction_count(const npu_program *program);
 NPU_API uint32_t npu_core_count(const npu_program *program);
 NPU_API uint64_t npu_spm_peak_bytes(const npu_program *program, uint32_t core); /* highest address touched */
 
-/* inputs and outputs: dense host arrays in the order of the program's input ports, then of its output ports. */
+typedef struct { /* a tensor of the program as the host sees it, dense in row-major order */
+    const char *name; /* lives as long as the program */
+    uint32_t is_output;
+    uint32_t data_type; /* NPU_TYPE_... */
+    uint32_t rank;
+    uint32_t shape[NPU_MAX_RANK];
+    uint64_t bytes;
+} npu_port_info;
+
+NPU_API uint32_t npu_port_count(const npu_program *program);
+NPU_API npu_status npu_port(const npu_program *program, uint32_t index, npu_port_info *info);
+
+/* inputs and outputs: dense host arrays, each in the order of the program's ports of that direction. The memories belong
+ * to the program, so one run at a time on each handle; runs on different handles are independent. `check` uses one
+ * thread whatever `threads` says. */
 NPU_API npu_status npu_run(npu_program *program, const npu_run_options *options, const void *const *inputs,
                            void *const *outputs, npu_message *message);
 

@@ -47,9 +47,7 @@ class Scratchpad:
         self._top = spm_bytes
         self.memory = rng.integers(0, 256, spm_bytes, dtype=np.uint8)
 
-    def place(
-        self, values: Tensor, storage: tuple[int, ...] | None = None, gaps: bool = True
-    ) -> Placed:
+    def place(self, values: Tensor, storage: tuple[int, ...] | None = None, gaps: bool = True) -> Placed:
         """Stores ``values`` with axes nested as ``storage`` says, outermost first, and random gaps between rows."""
         order = storage or tuple(range(values.ndim))
         inner, strides = values.dtype.itemsize, [0] * values.ndim
@@ -58,7 +56,8 @@ class Scratchpad:
             strides[axis] = inner
             spare = int(self._rng.integers(0, 3)) if gaps and position != values.ndim - 1 else 0
             inner = inner * values.shape[axis] + spare * values.dtype.itemsize
-        used = sum((extent - 1) * stride for extent, stride in zip(values.shape, strides)) + values.dtype.itemsize
+        steps = [(extent - 1) * stride for extent, stride in zip(values.shape, strides, strict=True)]
+        used = sum(steps) + values.dtype.itemsize
         self._top -= used
         assert self._top >= 0, "the test's scratchpad is too small"
         placed = Placed(self._top, values.shape, tuple(strides), values.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,11 +19,13 @@ LEVELS = [pytest.param(1, id="portable"), pytest.param(2, id="avx2"), pytest.par
 TYPES = {np.dtype(np.uint8): DataType.UINT8, np.dtype(np.int8): DataType.INT8, np.dtype(np.int16): DataType.INT16}
 TRIALS = 12
 
+Pair = tuple[int, int]
+
 pytestmark = pytest.mark.parametrize("level", LEVELS)
 
 
-def _codes(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.integer]) -> np.ndarray:
-    info = np.iinfo(dtype)
+def _codes(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+    info: Any = np.iinfo(dtype)
     return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
 
 
@@ -29,7 +33,7 @@ def _dtype(rng: np.random.Generator) -> np.dtype[np.integer]:
     return np.dtype([np.uint8, np.int8][int(rng.integers(2))])
 
 
-def _zero_point(rng: np.random.Generator, dtype: np.dtype[np.integer]) -> int:
+def _zero_point(rng: np.random.Generator, dtype: Any) -> int:
     return int(_codes(rng, (), dtype))
 
 
@@ -37,7 +41,7 @@ def _scale(rng: np.random.Generator) -> np.float32:
     return np.float32(np.exp(rng.uniform(-7, 1)))
 
 
-def _shape(rng: np.random.Generator, limits: tuple[int, ...]) -> tuple[int, ...]:
+def _shape(rng: np.random.Generator, limits: tuple[int, ...]) -> Any:
     return tuple(int(rng.integers(1, limit + 1)) for limit in limits)
 
 
@@ -52,9 +56,9 @@ def _unary(name: str, source: Placed, output: Placed, **more: object) -> dict[st
 
 
 def _image(prefix: str, placed: Placed) -> dict[str, object]:
-    height, width, _ = placed.shape
-    return {prefix: placed.address, f"{prefix}_row_bytes": placed.strides[0],
-            f"{prefix}_column_bytes": placed.strides[1], f"{prefix}_height": height, f"{prefix}_width": width}  # fmt: skip
+    (height, width, _), (row_bytes, column_bytes, _) = placed.shape, placed.strides
+    return {prefix: placed.address, f"{prefix}_row_bytes": row_bytes, f"{prefix}_column_bytes": column_bytes,
+            f"{prefix}_height": height, f"{prefix}_width": width}  # fmt: skip
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))
@@ -103,7 +107,8 @@ def test_copy_broadcasts(level: int, trial: int, element_bytes: int) -> None:
 
 def _broadcast(placed: Placed, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(
-        0 if kept == 1 != extent else stride for stride, kept, extent in zip(placed.strides, placed.shape, shape)
+        0 if kept == 1 != extent else stride
+        for stride, kept, extent in zip(placed.strides, placed.shape, shape, strict=True)
     )
 
 
@@ -147,7 +152,7 @@ def test_binary(level: int, trial: int, function: BinaryFunction) -> None:
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_quantize(level: int, trial: int) -> None:
     rng = np.random.default_rng(trial)
-    dtype = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
+    dtype: Any = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
     scale, zero_point = _scale(rng), _zero_point(rng, dtype)
     shape = _shape(rng, (2, 4, 5, 100))
     spread = float(scale) * float(np.iinfo(dtype).max)
@@ -166,7 +171,7 @@ def test_quantize(level: int, trial: int) -> None:
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_dequantize(level: int, trial: int) -> None:
     rng = np.random.default_rng(trial)
-    dtype = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
+    dtype: Any = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
     scale, zero_point = _scale(rng), _zero_point(rng, dtype)
     values = _codes(rng, _shape(rng, (2, 4, 5, 100)), dtype)
     spm = Scratchpad(rng)
@@ -176,32 +181,64 @@ def test_dequantize(level: int, trial: int) -> None:
     spm.check(level, output, core.dequantize(values, scale, zero_point), fields)
 
 
+def _pool_fields(source: Placed, output: Placed, kernel: Pair, strides: Pair, **more: object) -> dict[str, object]:
+    code = TYPES[output.dtype]
+    return {"name": "POOL", **_image("input", source), **_image("output", output), "input_channels": source.shape[2],
+            "output_channels": output.shape[2], "kernel_height": kernel[0], "kernel_width": kernel[1],
+            "stride_height": strides[0], "stride_width": strides[1], "dilation_height": 1, "dilation_width": 1,
+            "input_type": code, "output_type": code, **more}  # fmt: skip
+
+
+def _tile(
+    rng: np.random.Generator, length: int, outputs: int, kernel: int, stride: int, pad: int
+) -> tuple[slice, slice, int]:
+    """Some output positions of an axis, the input positions they need, and the padding before the first."""
+    first, last = sorted(int(position) for position in rng.integers(0, outputs, 2))
+    start = min(max(first * stride - pad, 0), length - 1)
+    stop = max(min(last * stride - pad + kernel, length), start + 1)
+    return slice(first, last + 1), slice(start, stop), start - (first * stride - pad)
+
+
 @pytest.mark.parametrize("function", PoolFunction)
 @pytest.mark.parametrize("trial", range(2 * TRIALS))
-def test_pool(level: int, trial: int, function: PoolFunction) -> None:
+def test_pool_of_a_tile(level: int, trial: int, function: PoolFunction) -> None:
     rng = np.random.default_rng(trial)
     dtype = _dtype(rng)
     kernel, strides = _shape(rng, (5, 5)), _shape(rng, (3, 3))
-    pads = tuple(int(rng.integers(0, kernel[axis % 2])) for axis in range(4))
-    values = _codes(rng, _shape(rng, (12, 12, 150)), dtype)
-    if any(values.shape[axis] + pads[axis] + pads[axis + 2] < kernel[axis] for axis in range(2)):
-        values = np.tile(values, (5, 5, 1))
+    pads: Any = tuple(int(rng.integers(0, kernel[axis % 2])) for axis in range(4))
+    height, width, channels = _shape(rng, (8, 8, 150))
+    values = _codes(rng, (height + kernel[0], width + kernel[1], channels), dtype)
     scales, zeros = (_scale(rng), _scale(rng)), (_zero_point(rng, dtype), _zero_point(rng, dtype))
     if function == PoolFunction.MAXIMUM:
-        expected = pool.max_pool(values[None], kernel, strides, pads)[0]  # type: ignore[arg-type]
+        whole = pool.max_pool(values[None], kernel, strides, pads)[0]
     else:
-        expected = pool.average_pool(values[None], scales[0], zeros[0], kernel, scales[1], zeros[1], strides, pads,  # type: ignore[arg-type]
-                                     function == PoolFunction.AVERAGE_WINDOW)[0]  # fmt: skip
-    spm = Scratchpad(rng, 1 << 20)
-    output, source = spm.place(np.zeros(expected.shape, dtype)), spm.place(values)
-    channels = values.shape[2]
-    fields = {"name": "POOL", **_image("input", source), **_image("output", output), "input_channels": channels,
-              "output_channels": channels, "kernel_height": kernel[0], "kernel_width": kernel[1],
-              "stride_height": strides[0], "stride_width": strides[1], "dilation_height": 1, "dilation_width": 1,
-              "pad_top": pads[0], "pad_left": pads[1], "input_type": TYPES[dtype], "output_type": TYPES[dtype],
-              "input_zero_point": zeros[0], "output_zero_point": zeros[1], "input_scale": scales[0],
-              "output_scale": scales[1], "function": function}  # fmt: skip
-    spm.check(level, output, expected, fields)
+        whole = pool.average_pool(values[None], scales[0], zeros[0], kernel, scales[1], zeros[1], strides, pads,
+                                  function == PoolFunction.AVERAGE_WINDOW)[0]  # fmt: skip
+    rows, columns = (_tile(rng, values.shape[axis], whole.shape[axis], kernel[axis], strides[axis], pads[axis])
+                     for axis in range(2))  # fmt: skip
+    expected = whole[rows[0], columns[0]]
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros_like(expected)), spm.place(values[rows[1], columns[1]])
+    spm.check(level, output, expected, _pool_fields(
+        source, output, kernel, strides, pad_top=rows[2], pad_left=columns[2], input_zero_point=zeros[0],
+        output_zero_point=zeros[1], input_scale=scales[0], output_scale=scales[1], function=function))  # fmt: skip
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_pool_with_dilation(level: int, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    kernel, dilation, pads = _shape(rng, (4, 4)), _shape(rng, (4, 4)), tuple(map(int, rng.integers(0, 9, 2)))
+    values, outputs = _codes(rng, _shape(rng, (9, 9, 70)), np.dtype(np.uint8)), _shape(rng, (9, 9))
+    expected = np.zeros((*outputs, values.shape[2]), np.uint8)
+    for position in np.ndindex(*outputs, *kernel):
+        row, column = (position[a] - pads[a] + position[2 + a] * dilation[a] for a in range(2))
+        if 0 <= row < values.shape[0] and 0 <= column < values.shape[1]:
+            expected[position[:2]] = np.maximum(expected[position[:2]], values[row, column])
+    spm = Scratchpad(rng)
+    output, source = spm.place(np.zeros_like(expected)), spm.place(values)
+    spm.check(level, output, expected, _pool_fields(
+        source, output, kernel, (1, 1), pad_top=pads[0], pad_left=pads[1], function=PoolFunction.MAXIMUM,
+        dilation_height=dilation[0], dilation_width=dilation[1]))  # fmt: skip
 
 
 @pytest.mark.parametrize("float_mean", [0, 1])
@@ -259,16 +296,16 @@ def test_resize_bilinear(level: int, trial: int, mode: resize.CoordinateMode) ->
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_resize_nearest(level: int, trial: int) -> None:
     rng = np.random.default_rng(trial)
-    dtype = [np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16)][trial % 3]
+    dtype: Any = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
     values, (height, width) = _codes(rng, _shape(rng, (9, 9, 100)), dtype), _shape(rng, (20, 20))
     indices = [resize.nearest_indices(length, size, "half_pixel", "round_prefer_floor")
-               for length, size in zip(values.shape, (height, width))]  # fmt: skip
+               for length, size in zip(values.shape[:2], (height, width), strict=True)]  # fmt: skip
     expected = resize.resize_nearest(values[None], indices[0], indices[1])[0]
     spm = Scratchpad(rng, 1 << 18)
     output, source = spm.place(np.zeros_like(expected)), spm.place(values)
     ones = [np.ones(len(index), np.float32) for index in indices]
     tables = [spm.place(_taps_table(resize.LinearTaps(index, index, one, one)), gaps=False)
-              for index, one in zip(indices, ones)]  # fmt: skip
+              for index, one in zip(indices, ones, strict=True)]  # fmt: skip
     fields = _resize_fields(source, output, tables, (0, 0)) | {"function": ResizeFunction.NEAREST,
                                                               "data_type": TYPES[dtype]}  # fmt: skip
     spm.check(level, output, expected, fields)

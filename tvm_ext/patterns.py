@@ -1,0 +1,174 @@
+"""The operators the NPU takes from a quantised model, as TVM's dataflow patterns: one entry each.
+
+An entry names the pattern, the parts its converter reads, the rules it must keep and the converter. The forms are
+those of ONNX's QDQ: DequantizeLinear, float operator, QuantizeLinear; data movement also on the codes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from tvm.relax.dpl import DFPattern, is_const, is_op, is_tuple, wildcard
+
+from tvm_ext import convert, rules
+from tvm_ext.matching import Rule
+
+_QUANTIZED = (rules.eight_bit, rules.inputs_have_codes, rules.output_has_codes)
+_TABLE = (*_QUANTIZED, rules.one_data_type)
+_MATRIX = (*_QUANTIZED, rules.weight_is_symmetric, rules.weight_scale_per_output, rules.bias_is_constant,
+           rules.known_bounds)  # fmt: skip
+_POOL = (*_TABLE, rules.two_dimensional, rules.no_dilated_window, rules.last_window_ignores_padding)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A composite: `operator` is the Relax name of the main call; `parts` are sub-patterns by name, ``main`` among them; `reads` the dequantised or raw inputs."""
+
+    operator: str
+    pattern: DFPattern
+    parts: Mapping[str, DFPattern]
+    reads: Sequence[DFPattern]
+    rules: Sequence[Rule]
+    converter: convert.Converter
+    on_codes: bool = field(default=False)
+
+
+def _dequantize(source: DFPattern) -> DFPattern:
+    return is_op("relax.dequantize")(source, is_const(), is_const())
+
+
+def _quantize(source: DFPattern) -> DFPattern:
+    return is_op("relax.quantize")(source, is_const(), is_const())
+
+
+def _call(op: str, *arguments: DFPattern) -> DFPattern:
+    return is_op(f"relax.{op}")(*arguments, varg_default_wildcard=True)
+
+
+def _activated(op: str, computed: DFPattern, parts: Mapping[str, DFPattern], reads: Sequence[DFPattern],
+               kept: Sequence[Rule], converter: convert.Converter) -> Entry:  # fmt: skip
+    """`computed`, maybe followed by Relu or Clip, quantised."""
+    relu, clip = _call("nn.relu", computed), _call("clip", computed)
+    pattern = _quantize(computed | relu | clip)
+    return Entry(f"relax.{op}", pattern, {**parts, "relu": relu, "clip": clip}, reads, kept, converter)
+
+
+def _convolution(op: str, converter: convert.Converter) -> Entry:
+    x = _dequantize(wildcard())
+    main = _call(op, x, _dequantize(is_const()))
+    bias = _call("add", main, _call("reshape", _dequantize(is_const())) | _call("reshape", is_const()) | is_const())
+    kept = (rules.two_dimensional, *_MATRIX)
+    return _activated(op, main | bias, {"main": main, "bias": bias}, [x], kept, converter)
+
+
+def _dense() -> Entry:
+    x, weight = _dequantize(wildcard()), _dequantize(is_const())
+    main = _call("matmul", x, weight | _call("permute_dims", weight))
+    bias = _call("add", main, _dequantize(is_const()) | is_const())
+    kept = (rules.weight_is_matrix, *_MATRIX)
+    return _activated("matmul", main | bias, {"main": main, "bias": bias}, [x], kept, convert.dense)
+
+
+def _binary(op: str) -> Entry:
+    left, right = _dequantize(wildcard()), _dequantize(wildcard())
+    main = _call(op, left, right)
+    return _activated(op, main, {"main": main}, [left, right], (*_TABLE, rules.known_bounds), convert.binary)
+
+
+def _one_input(op: str, kept: Sequence[Rule], converter: convert.Converter) -> Entry:
+    x = _dequantize(wildcard())
+    main = _call(op, x)
+    parts = {"main": main, "clip": main} if op == "clip" else {"main": main}
+    return Entry(f"relax.{op}", _quantize(main), parts, [x], kept, converter)
+
+
+def _hard_sigmoid() -> Entry:
+    x = _dequantize(wildcard())
+    product = _call("multiply", is_const(), x)
+    shifted = _call("add", product, is_const())
+    main = _call("clip", shifted)
+    parts = {"main": main, "product": product, "sum": shifted}
+    return Entry("relax.clip", _quantize(main), parts, [x], _TABLE, convert.hard_sigmoid)
+
+
+def _hard_swish() -> Entry:
+    x = _dequantize(wildcard())
+    main = _call("multiply", x, _call("divide", _call("clip", _call("add", x, is_const())), is_const()))
+    return Entry("relax.multiply", _quantize(main), {"main": main}, [x], _TABLE, convert.hard_swish)
+
+
+def _identity() -> Entry:
+    x = _dequantize(wildcard())
+    return Entry("relax.dequantize", _quantize(x), {"main": x}, [x], _TABLE, convert.identity)
+
+
+def _moved(op: str, kept: Sequence[Rule], converter: convert.Converter) -> list[Entry]:
+    """Data movement between dequantise and quantise, and on codes."""
+    x = wildcard()
+    main = _call(op, x)
+    entry = _one_input(op, (*_TABLE, *kept), converter)
+    return [entry, Entry(f"relax.{op}", main, {"main": main}, [x], (*_TABLE, *kept), converter, on_codes=True)]
+
+
+@cache
+def concatenation(count: int) -> tuple[Entry, ...]:
+    """Concatenation of `count` inputs; TVM's tuple patterns have a fixed length."""
+    reads = [_dequantize(wildcard()) for _ in range(count)]
+    codes = [wildcard() for _ in range(count)]
+    quantized, raw = _call("concat", is_tuple(reads)), _call("concat", is_tuple(codes))
+    return (
+        Entry("relax.concat", _quantize(quantized), {"main": quantized}, reads, _TABLE, convert.concat),
+        Entry("relax.concat", raw, {"main": raw}, codes, _TABLE, convert.concat, on_codes=True),
+    )
+
+
+_UNARY = ("nn.relu", "clip", "sigmoid", "tanh", "nn.leakyrelu")
+_RESIZE = (rules.two_dimensional, rules.known_resize, rules.nearest_on_codes, rules.resizes_only_images,
+           rules.resize_scales_are_ratios)  # fmt: skip
+_MOVES: Mapping[str, tuple[Sequence[Rule], convert.Converter]] = {
+    "reshape": ((), convert.reshape),
+    "squeeze": ((), convert.reshape),
+    "expand_dims": ((), convert.reshape),
+    "flatten": ((), convert.reshape),
+    "permute_dims": ((), convert.transpose),
+    "strided_slice": ((rules.steps_forward,), convert.strided_slice),
+    "nn.pad": ((rules.pads_with_constant,), convert.pad),
+    "nn.max_pool2d": ((rules.two_dimensional, rules.no_dilated_window), convert.pool),
+    "image.resize2d": (_RESIZE, convert.resize),
+}
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every entry of fixed length, the first that matches wins."""
+    return (
+        _convolution("nn.conv2d", convert.conv2d),
+        _convolution("nn.conv2d_transpose", convert.conv_transpose2d),
+        _dense(),
+        _binary("add"),
+        _hard_swish(),
+        _hard_sigmoid(),
+        _binary("multiply"),
+        _one_input("nn.avg_pool2d", _POOL, convert.pool),
+        _one_input("nn.adaptive_avg_pool2d", (*_TABLE, rules.two_dimensional), convert.global_average_pool),
+        _one_input("mean", (*_TABLE, rules.whole_image_mean), convert.mean),
+        _one_input("nn.softmax", _TABLE, convert.softmax),
+        *(_one_input(op, (*_TABLE, rules.known_bounds), convert.unary) for op in _UNARY),
+        _identity(),
+        *(entry for op, (kept, converter) in _MOVES.items() for entry in _moved(op, kept, converter)),
+    )
+
+
+@cache
+def coding_entries() -> tuple[Entry, ...]:
+    """The ways into and out of codes, tried on what no operator has taken."""
+    x = wildcard()
+    quantized, dequantized = _quantize(x), _dequantize(x)
+    return (
+        Entry("relax.quantize", quantized, {"main": quantized}, [x], (rules.output_is_eight_bit, rules.output_has_codes),
+              convert.quantize, on_codes=True),
+        Entry("relax.dequantize", dequantized, {"main": dequantized}, [x], (rules.input_is_eight_bit, rules.inputs_have_codes),
+              convert.dequantize, on_codes=True),
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""The Relax front end: a cleaned ONNX model to a module with NPU partitions, and the NPU graph of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import tvm
+from tvm import relax
+
+from npu_backend.graph import Graph, GraphBuilder, Tensor
+from tvm_ext.convert import Lowering
+from tvm_ext.find import Found, HostOp, find_matches
+from tvm_ext.importer import import_onnx
+from tvm_ext.matching import Program, dtype_of, shape_of, variables_in
+from tvm_ext.outline import MATCH_ATTRIBUTE, merge, outline, partitions
+from tvm_ext.program import index_program
+
+
+@dataclass(frozen=True)
+class NpuOp:
+    """An operator that the NPU runs: ONNX node name and type, and the kind of NPU operator it became."""
+
+    name: str
+    op: str
+    partition: str
+
+
+@dataclass(frozen=True)
+class Partitioned:
+    """A Relax module that calls one function per NPU partition, and the graph of each by its symbol."""
+
+    module: tvm.IRModule
+    graphs: Mapping[str, Graph]
+    npu_ops: tuple[NpuOp, ...]
+    host_ops: tuple[HostOp, ...]
+
+
+def partition(model: onnx.ModelProto) -> Partitioned:
+    """Imports a cleaned model, gives the NPU what it can run and says of every other operator why not."""
+    imported = import_onnx(model)
+    program = index_program(imported, model)
+    findings = find_matches(program)
+    matches = [found.match for found in findings.found]
+    module = merge(outline(imported.module, program, matches))
+    functions = partitions(module)
+    graphs, npu_ops = {}, []
+    for symbol, function in functions.items():
+        part = _Part.of(function, findings.found)
+        graphs[symbol] = build_graph(f"{model.graph.name}.{symbol}" if len(functions) > 1 else model.graph.name, part)
+        npu_ops += [NpuOp(node.name, node.op_type, symbol) for found in part.found for node in found.match.origin]
+    return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A partition in terms of the imported program's variables."""
+
+    found: tuple[Found, ...]
+    inputs: tuple[relax.Var, ...]
+    outputs: tuple[relax.Var, ...]
+
+    @staticmethod
+    def of(function: relax.Function, found: Sequence[Found]) -> _Part:
+        """Reads the calls of composites; each says by its number which match it is."""
+        composites: dict[relax.Var, int] = {}
+        known: dict[relax.Var, relax.Var] = {}
+        taken = []
+        for binding in (binding for block in function.body.blocks for binding in block.bindings):
+            variable, value = binding.var, binding.value
+            if isinstance(value, relax.Function):
+                composites[variable] = int(value.attrs[MATCH_ATTRIBUTE])
+            elif isinstance(value, tvm.ir.Call):
+                item = found[composites[value.op]]
+                taken.append(item)
+                known[variable] = item.match.root
+                known.update(zip(value.args, dict.fromkeys(item.match.inputs)))
+            elif isinstance(value, relax.Var):
+                known[variable] = known[value]
+            else:
+                assert isinstance(value, relax.Tuple), value
+        results = _result_variables(function)
+        inputs, outputs = (tuple(known[v] for v in variables) for variables in (function.params, results))
+        return _Part(tuple(taken), inputs, outputs)
+
+
+def build_graph(name: str, part: _Part) -> Graph:
+    """The NPU graph of a partition; ports carry the names of the ONNX values."""
+    lowering = Lowering(GraphBuilder(name), {})
+    program = part.found[0].match.program
+    for variable in part.inputs:
+        value = _value_name(program, variable)
+        tensor = Tensor(lowering.builder.unique(value), shape_of(variable), dtype_of(variable), program.codes.get(variable))
+        lowering.tensors[variable] = lowering.builder.input(tensor, value)
+    for found in part.found:
+        lowering.tensors[found.match.root] = found.entry.converter(found.match, lowering)
+    for variable in part.outputs:
+        lowering.builder.output(lowering.tensors[variable], _value_name(program, variable))
+    return lowering.builder.freeze()
+
+
+def _value_name(program: Program, variable: relax.Var) -> str:
+    source = program.sources.get(variable)
+    return source.value if source else str(variable.name)
+
+
+def _result_variables(function: relax.Function) -> Iterator[relax.Var]:
+    """The variables a function returns, one by one where it returns a tuple."""
+    result = function.body.body
+    bound = {binding.var: binding.value for block in function.body.blocks for binding in block.bindings}
+    while isinstance(result, relax.Var) and isinstance(bound.get(result), relax.Tuple):
+        result = bound[result]
+    return variables_in(result)

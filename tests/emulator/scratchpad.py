@@ -89,4 +89,4 @@ def _kernels() -> Callable[..., int]:
     function = ctypes.CDLL(str(emulator_library())).npu_execute
     function.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32]
     function.restype = ctypes.c_int
-    return function  # type: ignore[no-any-return]
+    return function

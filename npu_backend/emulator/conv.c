@@ -1,19 +1,22 @@
 /* CONV: choice of kernel, and the portable one, which is also the plainest statement of the arithmetic.
  *
- * Weights of one block of 16 output channels: [chunk of 64 input channels][ky][kx][group of 4][16 outputs][4 inputs]. */
+ * Weights of one block of 16 output channels: [chunk of 64 channels][ky][kx][group of 4][16 outputs][4 inputs]. */
 #include "matrix.h"
 
-static uint8_t sign_flip(const npu_conv *op) { return op->input_type == NPU_TYPE_INT8 ? 0x80 : 0; }
+enum { GROUP_WEIGHTS = NPU_CHANNEL_BLOCK * NPU_WEIGHT_GROUP };
 
-/* Adds one tap's channels: sums[o] += input[c] * weight[c / 4][o][c % 4]. */
+/* Adds one tap's channels, each output's four products of a group to sums of their own, as the weights lie. `step` is 0
+ * where one byte stands for all channels. */
 static void add_channels(uint32_t *sums, const uint8_t *input, size_t step, uint32_t channels, const int8_t *weights,
                          uint8_t flip) {
-    for (uint32_t c = 0; c < channels; c++) {
-        const int8_t *weight = weights + c / NPU_WEIGHT_GROUP * (NPU_CHANNEL_BLOCK * NPU_WEIGHT_GROUP) + c % NPU_WEIGHT_GROUP;
-        /* XOR and subtraction turn a raw int8 byte into its value, and leave a uint8 alone. */
-        int32_t value = (int32_t)(uint8_t)(input[c * step] ^ flip) - flip;
-        for (uint32_t o = 0; o < NPU_CHANNEL_BLOCK; o++)
-            sums[o] += (uint32_t)(value * weight[o * NPU_WEIGHT_GROUP]);
+    for (uint32_t c = 0; c < channels; c += NPU_WEIGHT_GROUP, weights += GROUP_WEIGHTS) {
+        int16_t codes[NPU_CHANNEL_BLOCK] = {0};
+        for (uint32_t i = 0; i < npu_smaller(channels - c, NPU_WEIGHT_GROUP); i++)
+            /* XOR and subtraction turn a raw int8 byte into its value, and leave a uint8 alone. */
+            codes[i] = (int16_t)((uint8_t)(input[(c + i) * step] ^ flip) - flip);
+        for (uint32_t i = NPU_WEIGHT_GROUP; i < NPU_CHANNEL_BLOCK; i++) codes[i] = codes[i - NPU_WEIGHT_GROUP];
+        for (uint32_t o = 0; o < GROUP_WEIGHTS; o += NPU_CHANNEL_BLOCK)
+            for (uint32_t i = 0; i < NPU_CHANNEL_BLOCK; i++) sums[o + i] += (uint32_t)(codes[i] * weights[o + i]);
     }
 }
 
@@ -22,20 +25,26 @@ static const uint8_t *tap_input(const npu_conv *op, const uint8_t *spm, int64_t 
     return spm + op->input + (uint64_t)row * op->input_row_bytes + (uint64_t)column * op->input_column_bytes;
 }
 
-static void sum_pixel(const npu_conv *op, const uint8_t *spm, uint32_t block, uint32_t row, uint32_t column,
-                      uint32_t *sums) {
+static void sum_taps(const npu_conv *op, const uint8_t *spm, uint32_t block, uint32_t row, uint32_t column,
+                     uint32_t *sums) {
     const int8_t *weights = npu_block_weights(op, spm, block);
-    const uint8_t padding = (uint8_t)op->input_zero_point;
+    const uint8_t padding = (uint8_t)op->input_zero_point, flip = op->input_type == NPU_TYPE_INT8 ? 0x80 : 0;
     for (uint32_t chunk = 0; chunk < op->input_channels; chunk += NPU_WEIGHT_CHUNK) {
         uint32_t channels = npu_smaller(op->input_channels - chunk, NPU_WEIGHT_CHUNK);
-        uint64_t tap_bytes = npu_divide_up(channels, NPU_WEIGHT_GROUP) * NPU_WEIGHT_GROUP * NPU_CHANNEL_BLOCK;
+        uint64_t tap_bytes = npu_divide_up(channels, NPU_WEIGHT_GROUP) * GROUP_WEIGHTS;
         for (uint32_t ky = 0; ky < op->kernel_height; ky++)
             for (uint32_t kx = 0; kx < op->kernel_width; kx++, weights += tap_bytes) {
                 const uint8_t *input =
                     tap_input(op, spm, npu_input_row(op, row, ky), npu_input_column(op, column, kx));
-                add_channels(sums, input ? input + chunk : &padding, input != NULL, channels, weights, sign_flip(op));
+                add_channels(sums, input ? input + chunk : &padding, input != NULL, channels, weights, flip);
             }
     }
+}
+
+static void sum_pixel(const npu_conv *op, const uint8_t *spm, uint32_t block, uint64_t pixel, uint32_t *sums) {
+    uint32_t parts[GROUP_WEIGHTS] = {0};
+    sum_taps(op, spm, block, (uint32_t)(pixel / op->output_width), (uint32_t)(pixel % op->output_width), parts);
+    for (uint32_t i = 0; i < GROUP_WEIGHTS; i++) sums[i / NPU_WEIGHT_GROUP] += parts[i];
 }
 
 static void convolve_portable(const npu_conv *op, uint8_t *spm) {
@@ -48,7 +57,7 @@ static void convolve_portable(const npu_conv *op, uint8_t *spm) {
             uint32_t sums[NPU_CHANNEL_BLOCK] = {0};
             uint8_t *kept = spm + op->accumulators + (pixel * blocks + block) * sizeof sums;
             if (op->load_accumulators) memcpy(sums, kept, sizeof sums);
-            sum_pixel(op, spm, block, (uint32_t)(pixel / op->output_width), (uint32_t)(pixel % op->output_width), sums);
+            sum_pixel(op, spm, block, pixel, sums);
             if (op->keep_accumulators) {
                 memcpy(kept, sums, sizeof sums);
                 continue;

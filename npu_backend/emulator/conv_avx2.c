@@ -1,5 +1,5 @@
 /* CONV with AVX2: codes and weights are widened to 16 bits and vpmaddwd multiplies and adds pairs of them exactly.
- * (vpmaddubsw would saturate.) A register of sums holds 4 output channels, each as two halves that are added at the end. */
+ * (vpmaddubsw would saturate.) A register of sums holds 4 output channels, each as two halves, added at the end. */
 #include "matrix_avx2.h"
 
 #if NPU_X86_KERNELS
@@ -24,8 +24,8 @@ NPU_AVX2_INLINE __m256i broadcast_channels(const uint8_t *address, const int is_
     return is_signed ? _mm256_cvtepi8_epi16(codes) : _mm256_cvtepu8_epi16(codes);
 }
 
-/* Weights of channels that do not exist are taken as zero whatever the program holds there, since their inputs are bytes
- * of something else. */
+/* Weights of channels that do not exist are taken as zero whatever the program holds there, since their inputs are
+ * bytes of something else. */
 NPU_AVX2_INLINE __m128i valid_weights(uint32_t channels_left) {
     return _mm_set1_epi32(channels_left >= NPU_WEIGHT_GROUP ? -1 : (int32_t)((1u << (8 * channels_left)) - 1));
 }

@@ -1,7 +1,7 @@
 /* CONV with AVX-512 VNNI: a tile of output pixels times blocks of 16 output channels stays in registers; one load
- * broadcasts four input channels of a pixel, one vpdpbusd multiplies them with a block's weights (unsigned times signed,
- * without saturation). int8 inputs become unsigned by flipping the sign bit, which adds 128 to each; 128 times the sum of
- * the weights is taken off at the start. */
+ * broadcasts four input channels of a pixel, one vpdpbusd multiplies them with a block's weights (unsigned times
+ * signed, without saturation). int8 inputs become unsigned by flipping the sign bit, which adds 128 to each; 128 times
+ * the sum of the weights is taken off at the start. */
 #include "matrix.h"
 
 #if NPU_X86_KERNELS
@@ -26,8 +26,8 @@ typedef struct {
     __mmask16 outputs[MAX_BLOCKS];
 } block_group;
 
-/* Weights of channels that do not exist are taken as zero whatever the program holds there, since their inputs are bytes
- * of something else. */
+/* Weights of channels that do not exist are taken as zero whatever the program holds there, since their inputs are
+ * bytes of something else. */
 INLINE __mmask64 valid_weights(uint32_t channels_left) {
     const __mmask64 first_of_each_group = 0x1111111111111111u;
     return channels_left >= NPU_WEIGHT_GROUP ? ~(__mmask64)0 : first_of_each_group * ((1u << channels_left) - 1);

@@ -68,8 +68,8 @@ static npu_status execute_one(const uint8_t *code, uint64_t bytes, uint8_t *spm,
 }
 
 /* For tests and benchmarks: instructions one after another on a scratchpad of the caller's, which stays as it was when
- * one is refused. Only the bytes they touch are checked, not their fields. The scratchpad is copied, as kernels may read
- * the slack behind it, which the caller's array need not have. */
+ * one is refused. Only the bytes they touch are checked, not their fields. The scratchpad is copied, as kernels may
+ * read the slack behind it, which the caller's array need not have. */
 NPU_API npu_status npu_execute(const uint8_t *instructions, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes,
                                uint32_t level);
 npu_status npu_execute(const uint8_t *instructions, uint64_t bytes, uint8_t *spm, uint64_t spm_bytes, uint32_t level) {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from tests.emulator import scratchpad
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
-Codes = NDArray[np.uint8] | NDArray[np.int8]
+Codes = NDArray[np.integer[Any]]
 
 LEVELS = {"portable": 1, "avx2": 2, "avx512": 3}
 _DTYPES = {DataType.UINT8: np.uint8, DataType.INT8: np.int8}
@@ -75,17 +76,19 @@ class Operands:
 
 @dataclass
 class Scratchpad:
-    """Pieces put one after another with odd gaps between; addresses are kept by name."""
+    """Pieces put one after another; addresses are kept by name."""
 
     rng: np.random.Generator
-    pieces: dict[str, Bytes] = field(default_factory=dict)
+    pieces: dict[str, Bytes]
+    alignment: int = 1
 
-    def build(self, last: str) -> tuple[Bytes, dict[str, int]]:
+    def build(self, last: str | None = None) -> tuple[Bytes, dict[str, int]]:
         """The image, garbage in its gaps, with piece `last` ending at its last byte; the pieces' addresses."""
-        names = [name for name in self.pieces if name != last] + [last]
+        names = [name for name in self.pieces if name != last] + ([last] if last else [])
         address, size = {}, 0
         for name in names:
             size += int(self.rng.integers(0, 40))
+            size += -size % self.alignment
             address[name] = size
             size += self.pieces[name].size
         image = self.rng.integers(0, 256, size, dtype=np.uint8)
@@ -146,7 +149,8 @@ def requantize(window: Window, operands: Operands, sums: Integers) -> Bytes:
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.rint(total.astype(np.float32) * operands.multiplier).astype(np.float64)
     codes = np.clip(scaled + window.output_zero_point, window.clamp_low, window.clamp_high)
-    return codes.astype(np.int64).astype(np.uint8)
+    raw: Bytes = codes.astype(np.int64).astype(np.uint8)
+    return raw
 
 
 def pack_conv_weights(weights: NDArray[np.int8], block: int) -> Bytes:
@@ -155,8 +159,7 @@ def pack_conv_weights(weights: NDArray[np.int8], block: int) -> Bytes:
     missing = -weights.shape[3] % WEIGHT_GROUP
     padded = np.pad(taken, ((0, CHANNEL_BLOCK - len(taken)), (0, 0), (0, 0), (0, missing)))
     chunks = [padded[..., at : at + WEIGHT_CHUNK] for at in range(0, padded.shape[3], WEIGHT_CHUNK)]
-    packed: Bytes = np.concatenate([_pack_chunk(chunk) for chunk in chunks]).view(np.uint8)
-    return packed
+    return np.concatenate([_pack_chunk(chunk) for chunk in chunks]).view(np.uint8)
 
 
 def _pack_chunk(chunk: NDArray[np.int8]) -> NDArray[np.int8]:

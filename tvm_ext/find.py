@@ -191,16 +191,26 @@ def _operands(program: Program, matched: Mapping[DFPattern, relax.Expr], entry: 
 def _candidates(program: Program, variable: relax.Var) -> Sequence[Entry]:
     """The entries that can match here, by the names of the calls behind the variable."""
     value = program.values[variable]
-    if not isinstance(value, tvm.ir.Call) or not isinstance(value.op, tvm.ir.Op):
-        return ()
-    quantized = value.op.name == "relax.quantize"
-    names, call = {value.op.name}, value
-    for _ in range(_CHAIN if quantized else 0):
-        call = program.resolve(call.args[0]) if isinstance(call, tvm.ir.Call) and call.args else call
-        if is_call(call, "relax.concat"):
-            return concatenation(len(program.resolve(call.args[0]).fields))
-        if isinstance(call, tvm.ir.Call) and isinstance(call.op, tvm.ir.Op):
-            names.add(call.op.name)
-    if is_call(value, "relax.concat"):
-        return concatenation(len(program.resolve(value.args[0]).fields))
-    return [entry for entry in entries() if entry.operator in names and entry.on_codes != quantized]
+    on_codes = not is_call(value, "relax.quantize")
+    names = set(_chain(program, value)[:1] if on_codes else _chain(program, value))
+    if "relax.concat" in names:
+        return concatenation(len(_concatenated(program, value).fields))
+    return [entry for entry in entries() if entry.operator in names and entry.on_codes == on_codes]
+
+
+def _chain(program: Program, value: relax.Expr) -> list[str]:
+    """Names of the operators from a call back to the first dequantise."""
+    names: list[str] = []
+    for _ in range(_CHAIN):
+        if not isinstance(value, tvm.ir.Call) or not isinstance(value.op, tvm.ir.Op):
+            break
+        names.append(value.op.name)
+        if value.op.name == "relax.dequantize" or not value.args:
+            break
+        value = program.resolve(value.args[0])
+    return names
+
+
+def _concatenated(program: Program, value: relax.Expr) -> relax.Tuple:
+    call = value if is_call(value, "relax.concat") else program.resolve(value.args[0])
+    return program.resolve_tuple(call.args[0])

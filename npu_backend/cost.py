@@ -45,7 +45,8 @@ class CostModel:
             steps = records.path_steps[row["first_step"] : row["first_step"] + row["step_count"]]
             crossed = [records.resources[step] for step in steps]
             self._paths[row["source"], row["destination"]] = _Path(
-                row["latency_ns"] + (machine.dram.latency_ns if DRAM_NODE in (row["source"], row["destination"]) else 0),
+                row["latency_ns"]
+                + (machine.dram.latency_ns if DRAM_NODE in (row["source"], row["destination"]) else 0),
                 min((r["bytes_per_ns"] for r in crossed if r["name"] != "dram"), default=float("inf")),
                 next((r["bytes_per_ns"] for r in crossed if r["name"] == "dram"), float("inf")),
             )

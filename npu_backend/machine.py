@@ -178,8 +178,9 @@ def _allowed(location: Sequence[int | str], data: Any) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-def _network_type(topology: str) -> type:
-    return next(kind for kind in get_args(Network) if get_args(get_type_hints(kind)["topology"])[0] == topology)
+def _network_type(topology: str) -> type[Network]:
+    kinds: tuple[type[Network], ...] = get_args(Network)
+    return next(kind for kind in kinds if get_args(get_type_hints(kind)["topology"])[0] == topology)
 
 
 def _table_type(hint: Any) -> Any:
@@ -194,7 +195,8 @@ def _contradictions(machine: Machine) -> Iterator[str]:
         yield "cores is empty; a machine needs at least one"
     for index, core in enumerate(machine.cores):
         if core.name in names[:index]:
-            yield f"cores[{index}].name = {_show(core.name)} is also cores[{names.index(core.name)}]'s; give each its own"
+            first = names.index(core.name)
+            yield f"cores[{index}].name = {_show(core.name)} is also cores[{first}]'s; give each its own"
         if core.spm_bytes % core.spm_banks:
             yield f"cores[{index}].spm_bytes = {core.spm_bytes} is no multiple of its {core.spm_banks} spm_banks"
     if machine.dram.burst_bytes & (machine.dram.burst_bytes - 1):
@@ -236,4 +238,4 @@ def _link_contradictions(network: LinkList, names: Sequence[str]) -> Iterator[st
     linked = {node for way in seen for node in way}
     for node in (*names, "dram"):
         if node not in linked:
-            yield f"network.links reach every core and \"dram\", but none ends at {_show(node)}"
+            yield f'network.links reach every core and "dram", but none ends at {_show(node)}'

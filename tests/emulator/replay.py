@@ -99,9 +99,10 @@ def _window(height: int, width: int, inputs: int, outputs: int, rows: int, colum
 
 def assemble(records: MachineRecords, streams: Streams) -> bytes:
     """The file of a program without ports."""
-    semaphores = [step.values["semaphore"] for rows in streams.values() for step in rows if "semaphore" in step.values]
+    used = [step.values["semaphore"] for rows in streams.values() for step in rows if "semaphore" in step.values]
+    count = max((number for number in used if isinstance(number, int)), default=-1) + 1
     program = Program(
-        machine={**records.machine, "dram_bytes": 1 << 24, "semaphore_count": max(map(int, semaphores), default=-1) + 1},
+        machine={**records.machine, "dram_bytes": 1 << 24, "semaphore_count": count},
         cores=records.cores, resources=records.resources, paths=records.paths, path_steps=records.path_steps, ports=(),
         streams={place: encode_all(rows) for place, rows in streams.items()}, constants=b"", origins=("node",),
     )  # fmt: skip

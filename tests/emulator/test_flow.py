@@ -77,7 +77,7 @@ def test_what_a_limited_flow_leaves_goes_to_the_others() -> None:
 
 
 def test_a_third_flow_comes_and_goes() -> None:
-    # Until 10: 3 flows at 4. Then core 1's load is done and a longer one starts: still 3 at 4 until the first two end.
+    # Until 10: three flows at 4. Both loads end; core 0 starts another.
     times = stop_times(2, [12], [Traffic((0, Engine.LOAD), (40, 40), (0,)), Traffic((0, Engine.STORE), (100,), (0,)),
                                  Traffic((1, Engine.LOAD), (40,), (0,))])  # fmt: skip
     # From 10: two flows at 6, 40 and 60 bytes: the load ends at 10 + 40/6, then 20 bytes at 12.
@@ -108,8 +108,8 @@ def fair_rates(capacities: Sequence[Fraction], paths: Sequence[Sequence[int]]) -
         step = min(room / sum(1 for f in growing if resource in paths[f]) for resource, room in spare.items())
         for flow in growing:
             rates[flow] += step
-        full = {resource for resource in spare
-                if capacities[resource] == sum(rates[f] for f, path in enumerate(paths) if resource in path)}  # fmt: skip
+        used = {resource: sum(rates[f] for f, path in enumerate(paths) if resource in path) for resource in spare}
+        full = {resource for resource in spare if used[resource] == capacities[resource]}
         growing -= {flow for flow in growing if full & set(paths[flow])}
     return rates
 
@@ -158,7 +158,9 @@ def test_random_traffic_equals_the_definition(seed: int) -> None:
 
 
 def stepped(capacities: Sequence[float], traffic: Sequence[Traffic]) -> list[float]:
-    """The last end of each engine, when each resource hands out its bytes every ns, a byte a flow, least recent first."""
+    """The last end of each engine, when each resource hands out its bytes every ns, a byte to the flow served longest
+    ago.
+    """
     turns = list(range(len(traffic)))
     pending = [list(row.sizes) for row in traffic]
     left = [float(row.sizes[0]) for row in traffic]

@@ -10,8 +10,8 @@ import pytest
 from npu_backend.cost import CostModel
 from npu_backend.errors import EmulatorError, NpuError
 from npu_backend.isa import BinaryFunction, DataType, Engine, Instruction, PoolFunction, ResizeFunction
-from npu_backend.machine import machine_names
 from npu_backend.machine import load_machine as load_shipped
+from npu_backend.machine import machine_names
 from npu_backend.network import machine_records
 from tests.emulator.replay import (
     ARRAY,
@@ -110,7 +110,7 @@ def test_clock_scales_cycles() -> None:
 
 
 def test_a_data_type_without_a_rate_is_refused() -> None:
-    with pytest.raises(NpuError, match="CONV.*no rate"):
+    with pytest.raises(NpuError, match=r"CONV.*no rate"):
         CostModel(machine()).instruction_ns(0, conv(4, 4, 16, 16, data_type=DataType.FLOAT16))
 
 

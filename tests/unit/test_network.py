@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_mesh_links_have_no_cyclic_dependency() -> None:
     following: dict[str, set[str]] = {}
     for row in machine_routes(load_machine("mesh16")):
         walk = links(row)
-        for first, second in zip(walk, walk[1:], strict=False):
+        for first, second in pairwise(walk):
             following.setdefault(first, set()).add(second)
     remaining = set(following)
     while leaves := {link for link in remaining if not following[link] & remaining}:

@@ -58,7 +58,7 @@ def emulator_object() -> Path:
 
 @cache
 def _cached(name: str, sanitize: bool) -> Path:
-    compiler = _find_compiler()
+    compiler = find_compiler()
     flags = _FLAGS + (_SANITIZE_FLAGS if sanitize else ())
     target = _cache_directory() / _key(compiler, flags) / name
     if not target.exists():
@@ -71,7 +71,8 @@ def _cache_directory() -> Path:
     return Path(named) if named else user_cache_path("npu_backend", appauthor=False)
 
 
-def _find_compiler() -> tuple[str, ...]:
+def find_compiler() -> tuple[str, ...]:
+    """The command of the C compiler: CC, else cc, gcc or clang. Raises ToolchainError when there is none."""
     named = os.environ.get("CC", "").strip()
     if named:
         command = tuple(shlex.split(named))
@@ -97,10 +98,11 @@ def _key(compiler: Sequence[str], flags: Sequence[str]) -> str:
 
 
 def _version(compiler: Sequence[str]) -> str:
-    return _run([*compiler, "--version"]).stdout
+    return run_compiler([*compiler, "--version"]).stdout
 
 
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run_compiler(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a compiler command; raises ToolchainError with its first lines of complaint when it fails."""
     try:
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
                                 stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C", "LD_PRELOAD": ""})  # fmt: skip
@@ -108,7 +110,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         raise ToolchainError(f"the C compiler {command[0]!r} cannot be run: {error}; {_INSTALL_HINT}") from error
     if result.returncode != 0:
         complaint = "\n".join(result.stderr.splitlines()[:20])
-        raise ToolchainError(f"the C compiler failed on the emulator: {shlex.join(command)}\n{complaint}\n"
+        raise ToolchainError(f"the C compiler failed: {shlex.join(command)}\n{complaint}\n"
                              f"use another one by the environment variable CC")  # fmt: skip
     return result
 
@@ -119,7 +121,8 @@ def _build(compiler: Sequence[str], flags: Sequence[str], target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as workspace:
             objects = _compile_all(compiler, flags, Path(workspace))
             linked = Path(workspace) / target.name
-            _run([*compiler, *_link_flags(target.name, flags), "-o", str(linked), *objects, *_libraries(target.name)])
+            run_compiler([*compiler, *_link_flags(target.name, flags), "-o", str(linked), *objects,
+                          *_libraries(target.name)])  # fmt: skip
             linked.replace(target)
     except OSError as error:
         raise ToolchainError(f"the emulator cannot be built in {target.parent}: {error}; "
@@ -129,7 +132,7 @@ def _build(compiler: Sequence[str], flags: Sequence[str], target: Path) -> None:
 def _compile_all(compiler: Sequence[str], flags: Sequence[str], workspace: Path) -> list[str]:
     def compile_one(source: Path) -> str:
         made = str(workspace / f"{source.stem}.o")
-        _run([*compiler, *flags, "-c", str(source), "-o", made])
+        run_compiler([*compiler, *flags, "-c", str(source), "-o", made])
         return made
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

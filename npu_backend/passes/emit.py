@@ -95,6 +95,8 @@ def _metadata(placed: Placed, strategy: Strategy, origins: Mapping[Origin, int])
         "machine": partitioned.machine.name,
         "strategy": strategy.name,
         "spm_peak_bytes": list(placed.peak_bytes),
+        "constant_bytes": sum(constant.nbytes for constant in partitioned.fused.graph.constants.values()),
+        "dram_peak_gb_per_s": partitioned.machine.dram.bandwidth_gb_per_s,
         "layers": [_layer(partitioned, placed, index) for index in range(len(partitioned.splits))],
         "origin_layers": [layer for layer, _ in origins],
     }

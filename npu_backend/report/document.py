@@ -1,0 +1,92 @@
+"""The JSON of a run: names that are a contract, held to ``schemas/run.schema.json`` by the tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from npu_backend.report.figures import Figures
+
+
+@dataclass(frozen=True)
+class HostOperator:
+    """An operator that stays on the host: ONNX node name and type, and why."""
+
+    name: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outputs compared with a reference, all elements of all outputs together.
+
+    `max_lsb` is the largest difference in steps of the output's codes, None where an output has no known step.
+    `max_abs` is in the outputs' own unit.
+    """
+
+    reference: str
+    elements: int
+    mismatches: int
+    max_lsb: float | None
+    max_abs: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run reports. `npu_ops` counts ONNX nodes; seconds are None for what was not done."""
+
+    model: str
+    machine: str
+    cores: int
+    strategy: str
+    figures: Figures
+    npu_ops: int
+    host_ops: Sequence[HostOperator]
+    compile_seconds: float | None
+    emulate_seconds: float | None
+    verify: Verification | None
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """The run as JSON values, in the order of the contract."""
+    figures = run.figures
+    return {
+        "model": run.model,
+        "machine": run.machine,
+        "cores": run.cores,
+        "strategy": run.strategy,
+        "cycles": figures.cycles,
+        "latency_us": figures.latency_us,
+        "lower_bound_us": figures.lower_bound_us,
+        "macs": figures.macs,
+        "macs_executed": figures.macs_executed,
+        "dram_bytes": figures.dram_bytes,
+        "noc_bytes": figures.noc_bytes,
+        "spm_peak_bytes": figures.spm_peak_bytes,
+        "energy_uj": figures.energy_uj,
+        "compile_seconds": run.compile_seconds,
+        "emulate_seconds": run.emulate_seconds,
+        "per_core": [asdict(core) for core in figures.per_core],
+        "layers": [{**asdict(layer), "tiles": list(layer.tiles)} for layer in figures.layers],
+        "npu_ops": run.npu_ops,
+        "host_ops": [asdict(op) for op in run.host_ops],
+        "verify": None if run.verify is None else asdict(run.verify),
+    }
+
+
+def to_json(document: Any) -> bytes:
+    """Text for a file; not a number and infinities are our own bugs."""
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+@cache
+def run_schema() -> dict[str, Any]:
+    """The JSON schema of `run_document`."""
+    text = resources.files("npu_backend").joinpath("schemas/run.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema

@@ -1,0 +1,143 @@
+"""The figures of a timed run: latency, traffic, energy, the lower bound, and the share of every core and layer.
+
+A model may have several NPU programs, between them operators of the host; they run one after the other, so their times
+add up. Time of the host is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from npu_backend.isa import DataType
+from npu_backend.program import Program, Record
+from npu_backend.report.layers import LayerFigures, layer_figures
+from npu_backend.runtime import CoreTiming, Timing
+
+
+@dataclass(frozen=True)
+class TimedProgram:
+    """A program and how long it takes; `timing` must have spans for figures per layer."""
+
+    program: Program
+    timing: Timing
+
+    @cached_property
+    def layers(self) -> tuple[LayerFigures, ...]:
+        """Every layer of the program, in order."""
+        return layer_figures(self.program, self.timing)
+
+
+@dataclass(frozen=True)
+class CoreFigures:
+    """One core over all programs; idle time is what is neither work nor waiting for another core."""
+
+    busy_us: float
+    idle_us: float
+    sync_us: float
+    dram_bytes: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the NPU does for one inference.
+
+    `cycles` are of core 0's clock. `macs` are the model's, on the NPU; `macs_executed` also those computed twice
+    because parts overlap. `dram_bytes` and `noc_bytes` are payload. `lower_bound_us`: see `lower_bound_us`.
+    """
+
+    cycles: int
+    latency_us: float
+    lower_bound_us: float
+    macs: int
+    macs_executed: int
+    dram_bytes: int
+    noc_bytes: int
+    spm_peak_bytes: int
+    energy_uj: float
+    peak_macs_per_us: float
+    per_core: tuple[CoreFigures, ...]
+    layers: tuple[LayerFigures, ...]
+
+    @property
+    def utilization(self) -> float:
+        """Share of the cores' peak multiply-accumulates that the model needs, 0 to 1."""
+        return _ratio(self.macs, self.latency_us * self.peak_macs_per_us)
+
+    @property
+    def bound_share(self) -> float:
+        """The lower bound as a share of the latency, 0 to 1."""
+        return _ratio(self.lower_bound_us, self.latency_us)
+
+
+def figures(programs: Sequence[TimedProgram], cores: int, model_io_bytes: int | None = None) -> Figures:
+    """The figures of a model's programs on `cores` cores; a model without any has zeros.
+
+    `model_io_bytes`: bytes of the model's inputs and outputs, by default those of the programs' ports.
+    """
+    rows = [core for timed in programs for core in timed.timing.cores]
+    latency_us = sum(timed.timing.total_ns for timed in programs) / 1000
+    return Figures(
+        cycles=round(latency_us * (programs[0].program.cores[0]["clock_mhz"] if programs else 0)),
+        latency_us=latency_us,
+        lower_bound_us=lower_bound_us([timed.program for timed in programs], model_io_bytes),
+        macs=sum(map(_model_macs, programs)),
+        macs_executed=sum(row.macs for row in rows),
+        dram_bytes=sum(row.dram_bytes for row in rows),
+        noc_bytes=sum(row.network_bytes for row in rows),
+        spm_peak_bytes=max((peak for timed in programs for peak in timed.program.metadata["spm_peak_bytes"]), default=0),
+        energy_uj=sum(timed.timing.energy_pj for timed in programs) / 1e6,
+        peak_macs_per_us=sum(map(peak_macs_per_us, programs[0].program.cores)) if programs else 0.0,
+        per_core=tuple(_core(programs, core) for core in range(cores)),
+        layers=tuple(layer for timed in programs for layer in timed.layers),
+    )
+
+
+def lower_bound_us(programs: Sequence[Program], model_io_bytes: int | None = None) -> float:
+    """What no plan can beat: all MACs at the peak rate of all cores, or every byte that must cross DRAM at its peak.
+
+    The bytes are each constant, model input and model output once, as dense tensors. Intermediate tensors, latencies
+    and the DRAM's efficiency are left out. The multiply-accumulates are those of the NPU's operators.
+    """
+    if not programs:
+        return 0.0
+    macs = sum(layer["macs"] for program in programs for layer in program.metadata["layers"])
+    compute_us = _ratio(macs, sum(map(peak_macs_per_us, programs[0].cores)))
+    io_bytes = sum(map(_port_bytes, programs)) if model_io_bytes is None else model_io_bytes
+    constant_bytes = sum(program.metadata["constant_bytes"] for program in programs)
+    # GB/s are bytes a nanosecond.
+    return max(compute_us, (constant_bytes + io_bytes) / programs[0].metadata["dram_peak_gb_per_s"] / 1000)
+
+
+def peak_macs_per_us(core: Record) -> float:
+    """int8 multiply-accumulates a microsecond of a core's array when every lane is used."""
+    lanes = core["lanes_input_channels"] * core["lanes_output_channels"] * core["lanes_pixels"]
+    return float(lanes * core["rate"][DataType.INT8] * core["clock_mhz"])
+
+
+def _core(programs: Sequence[TimedProgram], core: int) -> CoreFigures:
+    rows: list[CoreTiming] = [timed.timing.cores[core] for timed in programs]
+    return CoreFigures(
+        busy_us=sum(row.busy_ns for row in rows) / 1000,
+        idle_us=sum(row.idle_ns for row in rows) / 1000,
+        sync_us=sum(row.sync_ns for row in rows) / 1000,
+        dram_bytes=sum(row.dram_bytes for row in rows),
+        macs=sum(row.macs for row in rows),
+    )
+
+
+def _model_macs(timed: TimedProgram) -> int:
+    return sum(layer["macs"] for layer in timed.program.metadata["layers"])
+
+
+def _port_bytes(program: Program) -> int:
+    return sum(prod(port.host_shape) * np.dtype(port.dtype).itemsize for port in program.ports)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -15,6 +15,7 @@ Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 Codes = NDArray[np.integer[Any]]
 
+GAP_BYTE = 0xA5
 LEVELS = {"portable": 1, "avx2": 2, "avx512": 3}
 _DTYPES = {DataType.UINT8: np.uint8, DataType.INT8: np.int8}
 
@@ -195,7 +196,7 @@ def pack_blocks(window: Window, operands: Operands) -> tuple[Bytes, int, int]:
 def strided_image(codes: Codes, strides: tuple[int, int]) -> Bytes:
     """Raw bytes of [h, w, c] codes at row and column strides; it ends with the last pixel's last channel."""
     height, width, channels = codes.shape
-    image = np.zeros((height - 1) * strides[0] + (width - 1) * strides[1] + channels, np.uint8)
+    image = np.full((height - 1) * strides[0] + (width - 1) * strides[1] + channels, GAP_BYTE, np.uint8)
     view = np.lib.stride_tricks.as_strided(image, codes.shape, (*strides, 1))
     view[...] = codes.view(np.uint8)
     return image

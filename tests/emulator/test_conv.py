@@ -175,7 +175,7 @@ def test_extreme_codes_do_not_saturate_inside() -> None:
 def test_bytes_behind_the_channels_do_not_count() -> None:
     """Weights of missing channels are ignored even where a program leaves them non-zero."""
     rng = np.random.default_rng(8)
-    window = replace(SMALL, channels=5, input_gap=3)
+    window = replace(SMALL, channels=5, input_gap=3, input_zero_point=77)
     operands = random_operands(window, rng)
     spm, address, block_bytes = layout(window, operands, rng)
     instruction = instruction_of(window, "CONV", address, block_bytes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +16,12 @@ from npu_backend.isa import BinaryFunction, DataType, Engine, Instruction, PoolF
 from npu_backend.machine import load_machine as load_shipped
 from npu_backend.machine import machine_names
 from npu_backend.network import machine_records
+from npu_backend.runtime import Emulator
 from tests.emulator.replay import (
     ARRAY,
     CORE,
     NETWORK,
+    assemble,
     conv,
     depthwise,
     fill,
@@ -297,3 +302,21 @@ def test_a_core_without_banks_is_refused() -> None:
     broken = records._replace(cores=({**records.cores[0], "spm_banks": 0},))
     with pytest.raises(NpuError, match="banks"):
         replay_records(broken, {(0, VECTOR): [fill(32)]})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_programs_end_with_a_time_or_a_message(seed: int) -> None:
+    """Bytes changed and the checksum mended: whatever opens is replayed to an end."""
+    rng = random.Random(seed)
+    original = assemble(machine_records(load_shipped("ring4")), {
+        (0, LOAD): [load(640), signal(0), load(64, spm=1024, counts=(1, 1, 2, 3), spm_strides=(0, 0, 256, 64))],
+        (0, VECTOR): [wait(0), fill(32), signal(1)],
+        (1, NETWORK_DMA): [wait(1), send(64, core=3)],
+    })  # fmt: skip
+    for _ in range(40):
+        data = bytearray(original)
+        for _ in range(rng.randint(1, 3)):
+            data[rng.randrange(len(data))] = rng.choice([0, 1, 2, 0x7F, 0xFF, rng.randrange(256)])
+        data[12:16] = zlib.crc32(data[16:]).to_bytes(4, "little")
+        with contextlib.suppress(NpuError), Emulator(bytes(data)) as emulator:
+            assert emulator.time().total_ns >= 0

@@ -104,8 +104,10 @@ def _version(compiler: Sequence[str]) -> str:
 def run_compiler(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Runs a compiler command; raises ToolchainError with its first lines of complaint when it fails."""
     try:
+        # A sanitizer preloaded for Python would slow the compiler down, and refuse its leaks.
+        environment = {**os.environ, "LC_ALL": "C", "LD_PRELOAD": ""}
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
-                                stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C", "LD_PRELOAD": ""})  # fmt: skip
+                                stdin=subprocess.DEVNULL, env=environment)  # fmt: skip
     except OSError as error:
         raise ToolchainError(f"the C compiler {command[0]!r} cannot be run: {error}; {_INSTALL_HINT}") from error
     if result.returncode != 0:
@@ -125,8 +127,8 @@ def _build(compiler: Sequence[str], flags: Sequence[str], target: Path) -> None:
                           *_libraries(target.name)])  # fmt: skip
             linked.replace(target)
     except OSError as error:
-        raise ToolchainError(f"the emulator cannot be built in {target.parent}: {error}; "
-                             f"name a writable directory in the environment variable {CACHE_VARIABLE}") from error  # fmt: skip
+        lever = f"name a writable directory in the environment variable {CACHE_VARIABLE}"
+        raise ToolchainError(f"the emulator cannot be built in {target.parent}: {error}; {lever}") from error
 
 
 def _compile_all(compiler: Sequence[str], flags: Sequence[str], workspace: Path) -> list[str]:

@@ -11,6 +11,7 @@ from tvm import relax
 from tvm.relax.dpl import DFPattern
 
 from tvm_ext.matching import EIGHT_BIT, Match, Program, dtype_of, first_refusal, is_call, variables_in
+from tvm_ext.package import HostOp
 from tvm_ext.patterns import Entry, coding_entries, concatenation, entries
 
 _CODING = ("QuantizeLinear", "DequantizeLinear")
@@ -24,15 +25,6 @@ class Found:
 
     match: Match
     entry: Entry
-
-
-@dataclass(frozen=True)
-class HostOp:
-    """An operator that TVM runs on the host, and why."""
-
-    name: str
-    op: str
-    reason: str
 
 
 @dataclass(frozen=True)

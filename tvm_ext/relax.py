@@ -11,30 +11,26 @@ from tvm import relax
 
 from npu_backend.graph import Graph, GraphBuilder, Tensor
 from tvm_ext.convert import Lowering
-from tvm_ext.find import Found, HostOp, find_matches
+from tvm_ext.find import Found, find_matches
 from tvm_ext.importer import import_onnx
 from tvm_ext.matching import Program, dtype_of, shape_of, variables_in
 from tvm_ext.outline import MATCH_ATTRIBUTE, merge, outline, partitions
+from tvm_ext.package import HostOp, NpuOp
 from tvm_ext.program import index_program
 
 
 @dataclass(frozen=True)
-class NpuOp:
-    """An operator that the NPU runs: ONNX node name and type, and the kind of NPU operator it became."""
-
-    name: str
-    op: str
-    partition: str
-
-
-@dataclass(frozen=True)
 class Partitioned:
-    """A Relax module that calls one function per NPU partition, and the graph of each by its symbol."""
+    """A Relax module that calls one function per NPU partition, and the graph of each by its symbol.
+
+    `outputs` are shape and data type of the model's outputs, in order.
+    """
 
     module: tvm.IRModule
     graphs: Mapping[str, Graph]
     npu_ops: tuple[NpuOp, ...]
     host_ops: tuple[HostOp, ...]
+    outputs: tuple[tuple[tuple[int, ...], str], ...]
 
 
 def partition(model: onnx.ModelProto) -> Partitioned:
@@ -50,7 +46,8 @@ def partition(model: onnx.ModelProto) -> Partitioned:
         part = _Part.of(function, findings.found)
         graphs[symbol] = build_graph(f"{model.graph.name}.{symbol}" if len(functions) > 1 else model.graph.name, part)
         npu_ops += [NpuOp(node.name, node.op_type, symbol) for found in part.found for node in found.match.origin]
-    return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops)
+    outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in _result_variables(imported.module["main"]))
+    return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops, outputs)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,219 @@
+"""From an ONNX file to a package, and a package run by TVM's virtual machine.
+
+TVM is imported on first use: it takes longer than compiling a small model.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from npu_backend.errors import InputError, ProgramError
+from npu_backend.graph import Graph
+from tvm_ext.onnx_cleanup import clean
+from tvm_ext.onnx_load import Shapes, load_model, model_inputs
+from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
+
+if TYPE_CHECKING:
+    from tvm_ext.relax import Partitioned
+
+Array = npt.NDArray[Any]
+CompileGraph = Callable[[Graph], bytes]
+THREADS_VARIABLE = "NPU_THREADS"
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A package in memory, the NPU graphs it was made of by symbol, and the seconds of each stage.
+
+    `stage_seconds` leaves importing TVM out, which is under ``import_tvm_seconds``.
+    """
+
+    package: Package
+    graphs: Mapping[str, Graph]
+    stage_seconds: Mapping[str, float]
+    import_tvm_seconds: float
+
+    def save(self, path: str | Path) -> None:
+        """Writes the package whole or not at all; raises OutputError."""
+        write_package(self.package, path)
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """A model imported and partitioned, before any graph is compiled."""
+
+    model: onnx.ModelProto
+    partitioned: Partitioned
+    stage_seconds: Mapping[str, float]
+    import_tvm_seconds: float
+
+
+def import_model(path: str | Path, shapes: Shapes | None = None) -> FrontEnd:
+    """Loads, cleans, imports and partitions a model.
+
+    Raises ModelError for a file that is no valid model or lacks static shapes, UnsupportedError for an operator that
+    TVM refuses.
+    """
+    clock = _Clock()
+    with clock.stage("clean"):
+        model = clean(load_model(path, shapes))
+    with clock.stage("import_tvm"):
+        from tvm_ext.relax import partition
+    with clock.stage("partition"):
+        partitioned = partition(model)
+    tvm_seconds = clock.seconds.pop("import_tvm")
+    return FrontEnd(model, partitioned, clock.seconds, tvm_seconds)
+
+
+def compile_model(
+    path: str | Path,
+    *,
+    machine: str,
+    cores: int,
+    strategy: str,
+    shapes: Shapes | None = None,
+    compile_graph: CompileGraph,
+) -> CompiledModel:
+    """Compiles a model; `compile_graph` makes a program file of each partition's graph.
+
+    `machine`, `cores` and `strategy` are only recorded: `compile_graph` knows them. Raises what `import_model` and
+    `compile_graph` raise, and ToolchainError without a compiler.
+    """
+    return compile_imported(
+        import_model(path, shapes), machine=machine, cores=cores, strategy=strategy, compile_graph=compile_graph
+    )
+
+
+def compile_imported(
+    front: FrontEnd, *, machine: str, cores: int, strategy: str, compile_graph: CompileGraph
+) -> CompiledModel:
+    """The second half of `compile_model`."""
+    from tvm_ext.carrier import build_carrier
+    from tvm_ext.host import export_library, host_name
+
+    clock, graphs = _Clock(), front.partitioned.graphs
+    with clock.stage("programs"):
+        programs = {symbol: compile_graph(graph) for symbol, graph in graphs.items()}
+    with tempfile.TemporaryDirectory(prefix="npu_package.") as name:
+        folder = Path(name)
+        with clock.stage("carrier"):
+            carrier = build_carrier(programs, folder) if programs else None
+        with clock.stage("host"):
+            export_library(front.partitioned.module, carrier, folder / LIBRARY)
+            library = (folder / LIBRARY).read_bytes()
+    seconds = {**front.stage_seconds, **clock.seconds}
+    metadata = Metadata(
+        model=front.model.graph.name, machine=machine, cores=cores, strategy=strategy, host=host_name(),
+        inputs=_tensors_in(front.model), outputs=_tensors_out(front),
+        npu_ops=front.partitioned.npu_ops, host_ops=front.partitioned.host_ops,
+        compile_seconds=round(sum(seconds.values()), 6),
+    )  # fmt: skip
+    return CompiledModel(Package(metadata, library, programs), graphs, seconds, front.import_tvm_seconds)
+
+
+class PackageRunner:
+    """A package loaded into TVM's virtual machine; use it as a context manager."""
+
+    def __init__(self, package: Package) -> None:
+        """Raises ProgramError for a package of another processor or system."""
+        import tvm
+        from tvm import relax
+
+        from tvm_ext.host import host_name
+
+        if package.metadata.host != host_name():
+            raise ProgramError(f"the package's library is for {package.metadata.host}, this machine is {host_name()};"
+                               " compile the model here")  # fmt: skip
+        self._metadata = package.metadata
+        self._folder = tempfile.TemporaryDirectory(prefix="npu_run.")
+        library = Path(self._folder.name) / LIBRARY
+        library.write_bytes(package.library)
+        self._tensor = tvm.runtime.tensor
+        self._machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+
+    def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+        """Outputs by name. Raises InputError for a wrong name, shape or data type."""
+        arrays = [self._tensor(array) for array in _check_inputs(self._metadata.inputs, inputs)]
+        with _threads(threads):
+            result = self._machine["main"](*arrays)
+        results = [result] if len(self._metadata.outputs) == 1 else list(result)
+        return {info.name: value.numpy() for info, value in zip(self._metadata.outputs, results, strict=True)}
+
+    def __enter__(self) -> PackageRunner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+
+def run_package(path: str | Path, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+    """Runs a package once; raises ProgramError for a package that is none, InputError for inputs that do not fit."""
+    with PackageRunner(read_package(path)) as runner:
+        return runner.run(inputs, threads)
+
+
+def _check_inputs(infos: tuple[TensorInfo, ...], inputs: Mapping[str, Array]) -> Iterator[Array]:
+    names = ", ".join(info.name for info in infos)
+    for name in inputs:
+        if name not in {info.name for info in infos}:
+            raise InputError(f"the model has no input {name!r}; its inputs: {names}")
+    for info in infos:
+        if info.name not in inputs:
+            raise InputError(f"input {info.name!r} is missing; the model's inputs: {names}")
+        array = np.asarray(inputs[info.name])
+        if array.dtype != info.dtype or array.shape != info.shape:
+            raise InputError(f"input {info.name!r} is {array.dtype}{list(array.shape)}; the model takes"
+                             f" {info.dtype}{list(info.shape)}")  # fmt: skip
+        yield np.ascontiguousarray(array)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """The library reads its thread count from the environment, as it does in a plain script."""
+    before = os.environ.get(THREADS_VARIABLE)
+    os.environ[THREADS_VARIABLE] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS_VARIABLE]
+        else:
+            os.environ[THREADS_VARIABLE] = before
+
+
+def _tensors_in(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(value.name, tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
+                   onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
+        for value in model_inputs(model)
+    )  # fmt: skip
+
+
+def _tensors_out(front: FrontEnd) -> tuple[TensorInfo, ...]:
+    names = (value.name for value in front.model.graph.output)
+    return tuple(TensorInfo(name, shape, dtype) for name, (shape, dtype) in zip(names, front.partitioned.outputs))
+
+
+class _Clock:
+    """Seconds of named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds up what the block takes."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

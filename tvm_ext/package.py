@@ -1,0 +1,179 @@
+"""The package a compile writes: a tar of ``metadata.json``, ``lib.so`` and one ``<symbol>.npu`` per partition.
+
+``lib.so`` is TVM's exported library with programs and emulator inside: TVM's runtime alone executes it. The program
+files hold the same bytes, for timing and disassembly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from npu_backend.errors import OutputError, ProgramError
+
+FORMAT = "npu-package"
+FORMAT_VERSION = 1
+METADATA = "metadata.json"
+LIBRARY = "lib.so"
+PROGRAM_SUFFIX = ".npu"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the model as the caller sees it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class NpuOp:
+    """An operator that the NPU runs: ONNX node name and type, and the program that holds it."""
+
+    name: str
+    op: str
+    program: str
+
+
+@dataclass(frozen=True)
+class HostOp:
+    """An operator that TVM runs on the host, and why."""
+
+    name: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a package says of itself; `host` is the processor and system its library is for."""
+
+    model: str
+    machine: str
+    cores: int
+    strategy: str
+    host: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    npu_ops: tuple[NpuOp, ...]
+    host_ops: tuple[HostOp, ...]
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class Package:
+    """A compiled model: metadata, the shared library, and the program files by symbol."""
+
+    metadata: Metadata
+    library: bytes
+    programs: Mapping[str, bytes]
+
+
+def write_package(package: Package, path: str | Path) -> None:
+    """Writes the tar whole or not at all; raises OutputError naming the path and the cause."""
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            _write_tar(package, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise OutputError(f"{target}: the package cannot be written: {reason}; free space or choose another path") from error
+
+
+def read_package(path: str | Path) -> Package:
+    """Reads and checks a package; raises ProgramError when it is missing, corrupted or of another version."""
+    source = Path(path)
+    members = _read_members(source)
+    described = _read_description(source, members)
+    for name, digest in described["checksums"].items():
+        if name not in members:
+            raise ProgramError(f"{source}: the package lacks {name}; compile the model again")
+        if hashlib.sha256(members[name]).hexdigest() != digest:
+            raise ProgramError(f"{source}: {name} is corrupted (its checksum differs); copy or compile it again")
+    programs = {name.removesuffix(PROGRAM_SUFFIX): members[name] for name in described["checksums"]
+                if name.endswith(PROGRAM_SUFFIX)}  # fmt: skip
+    return Package(_metadata(source, described["metadata"]), members[LIBRARY], programs)
+
+
+def _write_tar(package: Package, file: io.BufferedWriter) -> None:
+    files = {LIBRARY: package.library}
+    files |= {f"{symbol}{PROGRAM_SUFFIX}": program for symbol, program in package.programs.items()}
+    described = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "checksums": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "metadata": asdict(package.metadata),
+    }
+    files = {METADATA: json.dumps(described, indent=1).encode(), **files}
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            tar.addfile(member, io.BytesIO(data))
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _read_members(path: Path) -> dict[str, bytes]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}  # type: ignore[union-attr]
+    except FileNotFoundError:
+        raise ProgramError(f"{path}: no such file") from None
+    except tarfile.TarError as error:
+        raise ProgramError(f"{path}: no package, or a truncated one ({error}); compile the model again") from error
+    except OSError as error:
+        raise ProgramError(f"{path}: the package cannot be read: {error.strerror or error}") from error
+
+
+def _read_description(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        described = json.loads(members.get(METADATA, b""))
+    except ValueError:
+        described = None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ProgramError(f"{path}: no package of this compiler: it has no valid {METADATA}")
+    version = described.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ProgramError(f"{path}: the package has version {version}, this program reads version {FORMAT_VERSION};"
+                           " compile the model again")  # fmt: skip
+    checksums = described.get("checksums")
+    if not isinstance(checksums, dict) or LIBRARY not in checksums or not isinstance(described.get("metadata"), dict):
+        raise ProgramError(f"{path}: {METADATA} is corrupted; compile the model again")
+    return described
+
+
+_LISTS = {"inputs": TensorInfo, "outputs": TensorInfo, "npu_ops": NpuOp, "host_ops": HostOp}
+
+
+def _metadata(path: Path, values: dict[str, Any]) -> Metadata:
+    try:
+        lists = {name: tuple(kind(**entry) for entry in values[name]) for name, kind in _LISTS.items()}
+        for name in ("inputs", "outputs"):
+            lists[name] = tuple(TensorInfo(t.name, tuple(t.shape), t.dtype) for t in lists[name])
+        return Metadata(**{field.name: values[field.name] for field in fields(Metadata)} | lists)
+    except (KeyError, TypeError) as error:
+        raise ProgramError(f"{path}: {METADATA} is corrupted ({error}); compile the model again") from error

@@ -1,0 +1,333 @@
+"""Cases of every kind of operator: the one table that the loop over machines, splits and scratchpads runs through.
+
+Rank 4 activations are ``[n, h, w, c]``; the graph around the operator turns the host's ``[n, c, h, w]`` into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from npu_backend.graph import Graph, GraphBuilder, Op, Quantization, Tensor
+from npu_backend.ops import append_op
+from npu_backend.ops.attributes import (
+    BinaryAttributes,
+    ConcatAttributes,
+    ConvAttributes,
+    ConvTransposeAttributes,
+    DenseAttributes,
+    PadAttributes,
+    PoolAttributes,
+    ReshapeAttributes,
+    ResizeAttributes,
+    SliceAttributes,
+    SoftmaxAttributes,
+    TransposeAttributes,
+    UnaryAttributes,
+)
+
+Shape = tuple[int, ...]
+Arrays = tuple[np.ndarray, ...]
+SMALLEST_SPM_BYTES = 4096
+
+# Scales and zero points (as uint8; int8 has 128 less) of the inputs in turn, and of the output.
+_INPUT_CODES = ((0.02, 131), (0.035, 120), (0.011, 97))
+_OUTPUT_CODE = (0.05, 113)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator with everything it needs.
+
+    `same_code`: the output has the first input's scale. `channels_last`: rank 4 hosts are [n, c, h, w], else the axes
+    are left alone. `spm_bytes`: a scratchpad so small that the operator is tiled.
+    """
+
+    kind: str
+    label: str
+    shapes: tuple[Shape, ...]
+    attributes: Any = None
+    constants: Callable[[np.random.Generator], Arrays] = field(default=lambda _: ())
+    dtype: str = "uint8"
+    output_dtype: str = ""
+    output_code: tuple[float, int] = _OUTPUT_CODE
+    same_code: bool = False
+    channels_last: bool = True
+    spm_bytes: int = SMALLEST_SPM_BYTES
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.label}-{self.dtype}"
+
+    @property
+    def seed(self) -> int:
+        """A number of its own for every case, the same in every run."""
+        return sum(ord(letter) * (i + 1) for i, letter in enumerate(str(self)))
+
+
+def code(scale: float, zero_point: int, dtype: str) -> Quantization | None:
+    """The quantisation with the scale rounded to float32; none of float tensors."""
+    if dtype == "float32":
+        return None
+    return Quantization(float(np.float32(scale)), zero_point - (128 if dtype == "int8" else 0))
+
+
+def build(case: Case, *, prefix: bool = False) -> Graph:
+    """The case as a graph; with `prefix` its inputs are computed by other layers, so they may stay in scratchpads."""
+    builder = GraphBuilder(str(case))
+    inputs = tuple(_input(builder, case, index, prefix=prefix) for index in range(len(case.shapes)))
+    constants = case.constants(np.random.default_rng(case.seed))
+    names = (*inputs, *(builder.constant(f"constant{i}", value) for i, value in enumerate(constants)))
+    dtype = case.output_dtype or case.dtype
+    quantization = builder.tensors[inputs[0]].quantization if case.same_code else code(*case.output_code, dtype)
+    output = append_op(
+        builder, case.kind, names, case.attributes, name="operator", dtype=dtype, quantization=quantization
+    )
+    rank = len(builder.tensors[output].shape)
+    builder.output(_turn(builder, output, (0, 3, 1, 2)) if rank == 4 and case.channels_last else output, "y")
+    return builder.freeze()
+
+
+def _input(builder: GraphBuilder, case: Case, index: int, *, prefix: bool) -> str:
+    shape, quantization = case.shapes[index], code(*_INPUT_CODES[index % 3], case.dtype)
+    turned = len(shape) == 4 and case.channels_last
+    host = tuple(shape[axis] for axis in (0, 3, 1, 2)) if turned else shape
+    before = code(0.018, 127, case.dtype) if prefix else quantization
+    name = builder.input(Tensor(f"x{index}", host, case.dtype, before), f"x{index}")
+    if turned:
+        name = _turn(builder, name, (0, 2, 3, 1))
+    if prefix:
+        identity = UnaryAttributes("identity")
+        name = append_op(builder, "unary", (name,), identity, name=f"p{index}", dtype=case.dtype,
+                         quantization=quantization)  # fmt: skip
+    return name
+
+
+def _turn(builder: GraphBuilder, name: str, axes: tuple[int, ...]) -> str:
+    tensor = builder.tensors[name]
+    return append_op(builder, "transpose", (name,), TransposeAttributes(axes), name=f"{name}.turned",
+                     dtype=tensor.dtype, quantization=tensor.quantization)  # fmt: skip
+
+
+def operator(graph: Graph) -> Op:
+    """The operator under test in a graph made by `build`."""
+    return next(op for op in graph.ops if op.name == "operator")
+
+
+def draw_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    """Random host inputs: every code of integers, normal floats."""
+    rng = np.random.default_rng(seed)
+    return {port.host_name: draw(rng, port.host_shape(graph.tensor(port.tensor)), graph.tensor(port.tensor).dtype)
+            for port in graph.inputs}  # fmt: skip
+
+
+def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
+    """Random values of a type."""
+    if dtype == "float32":
+        return rng.normal(0, 3, shape).astype(np.float32)
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+def matrix_constants(
+    shape: Shape, summed: int, outputs: int, *, per_channel: bool = True, bias: bool = True
+) -> Callable[[np.random.Generator], Arrays]:
+    """Weight, scales and bias such that most outputs stay off the ends of the range."""
+
+    def draw_constants(rng: np.random.Generator) -> Arrays:
+        # Codes and weights each spread by about 73; a spread of 45 output codes is wanted.
+        scale = 45 * _OUTPUT_CODE[0] / _INPUT_CODES[0][0] / (73 * 73 * summed**0.5)
+        scales = (scale * rng.uniform(0.5, 1.5, outputs if per_channel else 1)).astype(np.float32)
+        weight = rng.integers(-127, 128, shape).astype(np.int8)
+        biases = rng.integers(-2000, 2000, outputs).astype(np.int32)
+        return (weight, scales, biases) if bias else (weight, scales)
+
+    return draw_constants
+
+
+def conv(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, spm_bytes: int = 8192,
+         per_channel: bool = True, bias: bool = True, **attributes: Any) -> Case:  # fmt: skip
+    inputs = shape[3] // attributes.get("groups", 1)
+    constants = matrix_constants(
+        (outputs, inputs, *kernel), inputs * prod(kernel), outputs, per_channel=per_channel, bias=bias
+    )
+    return Case("conv2d", label, (shape,), ConvAttributes(**attributes), constants, spm_bytes=spm_bytes)
+
+
+def conv_transpose(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, per_channel: bool = True,
+                   bias: bool = True, **attributes: Any) -> Case:  # fmt: skip
+    constants = matrix_constants(
+        (shape[3], outputs, *kernel), shape[3] * prod(kernel) // prod(attributes.get("strides", (1, 1))) + 1, outputs,
+        per_channel=per_channel, bias=bias,
+    )  # fmt: skip
+    return Case("conv_transpose2d", label, (shape,), ConvTransposeAttributes(**attributes), constants, spm_bytes=16384)
+
+
+def dense(label: str, shape: Shape, outputs: int, *, bias: bool = True, per_channel: bool = True,
+          clamp: tuple[int, int] | None = None) -> Case:  # fmt: skip
+    constants = matrix_constants((shape[-1], outputs), shape[-1], outputs, per_channel=per_channel, bias=bias)
+    return Case("dense", label, (shape,), DenseAttributes(clamp), constants)
+
+
+def pool(label: str, shape: Shape, function: str, kernel: tuple[int, int], **attributes: Any) -> Case:
+    return Case("pool2d", f"{function}-{label}", (shape,), PoolAttributes(function, kernel, **attributes),
+                same_code=function == "maximum")  # fmt: skip
+
+
+def resize(label: str, shape: Shape, size: tuple[int, int], function: str, mode: str = "half_pixel",
+           nearest: str = "round_prefer_floor", scales: tuple[float, float] | None = None) -> Case:  # fmt: skip
+    factors = scales or tuple(float(np.float32(new) / np.float32(old)) for new, old in zip(size, shape[1:3]))
+    attributes = ResizeAttributes(function, size, factors, mode, nearest)  # type: ignore[arg-type]
+    return Case("resize2d", f"{function}-{label}", (shape,), attributes, same_code=function == "nearest")
+
+
+def unary(function: str, *parameters: float) -> Case:
+    return Case("unary", function, ((1, 9, 7, 21),), UnaryAttributes(function, parameters), output_code=(0.02, 30))
+
+
+def moved(kind: str, label: str, shape: Shape, attributes: Any, **more: Any) -> Case:
+    return Case(kind, label, (shape,), attributes, same_code=True, **more)
+
+
+CONVOLUTIONS = (
+    conv("3x3", (1, 13, 11, 19), 37, (3, 3), pads=(1, 1, 1, 1)),
+    conv("1x1", (1, 7, 9, 35), 50, (1, 1), bias=False, per_channel=False),
+    conv("batch", (2, 9, 8, 16), 32, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2)),
+    conv("stride3", (1, 17, 19, 5), 16, (3, 2), strides=(3, 3), pads=(0, 1, 2, 0)),
+    conv("5x1", (1, 11, 6, 8), 24, (5, 1), pads=(2, 0, 2, 0), strides=(1, 2)),
+    conv("dilated", (1, 15, 14, 12), 20, (3, 3), dilations=(3, 2), pads=(3, 2, 3, 2)),
+    conv("stem", (1, 23, 21, 3), 32, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+    conv("clamp", (1, 8, 8, 16), 17, (3, 3), pads=(1, 1, 1, 1), clamp=(100, 180)),
+    conv("far-padding", (1, 3, 4, 6), 16, (3, 3), pads=(4, 3, 5, 4)),
+    conv("deep", (1, 3, 5, 330), 48, (3, 3), pads=(1, 1, 1, 1), spm_bytes=32768),
+    conv("pixel", (1, 1, 1, 131), 70, (1, 1), spm_bytes=8192),
+    conv("groups", (1, 9, 7, 24), 36, (3, 3), pads=(1, 1, 1, 1), groups=3),
+    conv("groups-odd", (2, 6, 5, 15), 10, (2, 2), groups=5, strides=(2, 1), per_channel=False),
+    conv("depthwise", (1, 13, 10, 37), 37, (3, 3), pads=(1, 1, 1, 1), groups=37),
+    conv("depthwise-stride", (2, 11, 12, 33), 33, (5, 5), pads=(2, 1, 2, 2), strides=(2, 2), groups=33, bias=False),
+    conv("depthwise-dilated", (1, 14, 13, 16), 16, (3, 3), pads=(2, 2, 2, 2), dilations=(2, 2), groups=16),
+    conv("multiplier", (1, 8, 7, 8), 16, (3, 3), pads=(1, 1, 1, 1), groups=8),
+)
+
+TRANSPOSED = (
+    conv_transpose("2x2", (1, 7, 5, 24), 19, (2, 2), strides=(2, 2)),
+    conv_transpose("3x3", (1, 6, 7, 10), 33, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)),
+    conv_transpose("4x4", (2, 5, 4, 8), 16, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1), bias=False),
+    conv_transpose("kernel<stride", (1, 5, 6, 6), 16, (2, 1), strides=(3, 3), per_channel=False),
+    conv_transpose("stride1", (1, 8, 6, 17), 20, (3, 2), pads=(0, 1, 2, 0)),
+    conv_transpose("stride3", (1, 4, 5, 5), 16, (5, 4), strides=(3, 2), pads=(2, 0, 1, 1), clamp=(90, 150)),
+)
+
+PRODUCTS = (
+    dense("rank2", (1, 131), 77),
+    dense("rows", (13, 64), 40, bias=False),
+    dense("rank3", (2, 7, 33), 35, per_channel=False),
+    dense("long", (1, 700), 33, clamp=(60, 200)),
+    dense("narrow", (5, 9), 3),
+)
+
+POOLS = (
+    pool("2x2", (1, 14, 13, 19), "maximum", (2, 2), strides=(2, 2)),
+    pool("3x3", (2, 9, 11, 21), "maximum", (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
+    pool("far-padding", (1, 5, 4, 7), "maximum", (4, 3), strides=(1, 3), pads=(3, 2, 2, 1)),
+    pool("3x3", (1, 10, 9, 17), "average_valid", (3, 3), pads=(1, 1, 1, 1)),
+    pool("stride", (2, 11, 8, 16), "average_valid", (2, 3), strides=(3, 2), pads=(0, 1, 1, 0)),
+    pool("3x3", (1, 10, 9, 33), "average_window", (3, 3), pads=(1, 1, 1, 1), strides=(2, 1)),
+    Case("global_average_pool", "7x7", ((1, 7, 7, 83),)),
+    Case("global_average_pool", "batch", ((2, 5, 11, 32),)),
+    Case("mean2d", "7x7", ((1, 7, 7, 83),)),
+    Case("mean2d", "batch", ((2, 3, 5, 17),)),
+)
+
+RESIZES = (
+    resize("double", (1, 7, 9, 19), (14, 18), "nearest", "asymmetric", "floor"),
+    resize("odd", (2, 5, 7, 8), (13, 10), "nearest"),
+    resize("down", (1, 13, 11, 16), (6, 5), "nearest", "align_corners", "round_prefer_ceil"),
+    resize("ceil", (1, 6, 5, 17), (11, 7), "nearest", "half_pixel", "ceil"),
+    resize("double", (1, 7, 9, 19), (14, 18), "bilinear"),
+    resize("align", (1, 5, 6, 33), (17, 13), "bilinear", "align_corners"),
+    resize("pixel", (1, 1, 1, 40), (9, 8), "bilinear", "pytorch_half_pixel"),
+    resize("down", (2, 12, 9, 10), (5, 4), "bilinear", "asymmetric"),
+)
+
+ELEMENTWISE = (
+    unary("identity"), unary("relu"), unary("clip", -0.4, 1.3), unary("leaky_relu", 0.1), unary("sigmoid"),
+    unary("tanh"), unary("hard_sigmoid", 0.2, 0.5), unary("hard_swish"),
+    Case("binary", "add", ((1, 9, 11, 19),) * 2, BinaryAttributes("add")),
+    Case("binary", "add-rank2", ((7, 33),) * 2, BinaryAttributes("add")),
+    Case("binary", "add-channel", ((2, 5, 6, 37), (1, 1, 1, 37)), BinaryAttributes("add")),
+    Case("binary", "multiply", ((2, 7, 5, 16),) * 2, BinaryAttributes("multiply"), output_code=(0.08, 110)),
+    Case("binary", "multiply-gate", ((1, 8, 9, 40), (1, 1, 1, 40)), BinaryAttributes("multiply"),
+         output_code=(0.08, 110)),
+    Case("binary", "multiply-map", ((1, 1, 1, 19), (1, 6, 7, 1)), BinaryAttributes("multiply"),
+         output_code=(0.08, 110)),
+)  # fmt: skip
+
+SOFTMAXES = (
+    Case("softmax", "rows", ((13, 37),), SoftmaxAttributes(1), output_code=(1 / 256, 0)),
+    Case("softmax", "classes", ((1, 1001),), SoftmaxAttributes(-1), output_code=(1 / 255, 0)),
+    Case("softmax", "rank3", ((2, 9, 21),), SoftmaxAttributes(2), output_code=(0.01, 5)),
+    Case("softmax", "pixels", ((1, 7, 5, 21),), SoftmaxAttributes(3), output_code=(1 / 256, 0)),
+)
+
+MOVEMENTS = (
+    *(Case("concat", f"axis{axis}", tuple(tuple(n if i == axis else e for i, e in enumerate((2, 7, 5, 19)))
+                                          for n in sizes), ConcatAttributes(axis))
+      for axis, sizes in enumerate(((1, 2), (5, 7, 3), (1, 6), (16, 19, 3)))),
+    Case("concat", "rank2", ((3, 40), (3, 31)), ConcatAttributes(1), same_code=True),
+    moved("pad", "image", (1, 7, 9, 19), PadAttributes((0, 2, 1, 0), (0, 1, 3, 0), 120)),
+    moved("pad", "all", (2, 5, 6, 16), PadAttributes((1, 0, 2, 3), (0, 4, 0, 5), 77)),
+    moved("pad", "wide", (1, 2, 3, 8), PadAttributes((0, 9, 8, 0), (0, 9, 0, 0), 0)),
+    moved("slice", "inside", (2, 9, 11, 37), SliceAttributes((1, 2, 3, 5), (2, 8, 11, 30), (1, 1, 1, 1))),
+    moved("slice", "steps", (1, 14, 13, 20), SliceAttributes((0, 1, 0, 2), (1, 14, 12, 20), (1, 3, 2, 5))),
+    moved("slice", "rank2", (5, 97), SliceAttributes((0, 10), (5, 70), (2, 1))),
+    moved("transpose", "matrix", (23, 37), TransposeAttributes((1, 0))),
+    moved("transpose", "rank3", (5, 7, 11), TransposeAttributes((2, 0, 1))),
+    moved("transpose", "rank4", (2, 5, 7, 16), TransposeAttributes((3, 1, 0, 2)), channels_last=False),
+    moved("transpose", "rank5", (2, 3, 5, 4, 7), TransposeAttributes((4, 0, 3, 1, 2))),
+    moved("reshape", "flatten", (2, 5, 7, 16), ReshapeAttributes((2, 560)), spm_bytes=8192),
+    moved("reshape", "rows", (12, 70), ReshapeAttributes((30, 28))),
+    moved("reshape", "whole", (1, 7, 11, 13), ReshapeAttributes((1, 1001)), spm_bytes=8192),
+    moved("reshape", "rank5", (1, 6, 4, 24), ReshapeAttributes((1, 6, 4, 3, 8)), spm_bytes=8192),
+)  # fmt: skip
+
+# As they lie, with the axes of the graph's inputs stored in another order.
+TURNED = tuple(
+    replace(case, label=f"{case.label}-turned", channels_last=False)
+    for case in (*MOVEMENTS[:4], *MOVEMENTS[5:10], ELEMENTWISE[8], CONVOLUTIONS[0], SOFTMAXES[3], MOVEMENTS[-4])
+    if len(case.shapes[0]) == 4
+)
+
+CONVERSIONS = tuple(
+    case
+    for dtype in ("uint8", "int8")
+    for case in (
+        Case("quantize", f"to-{dtype}", ((1, 9, 7, 21),), dtype="float32", output_dtype=dtype),
+        Case("dequantize", "rank4", ((1, 9, 7, 21),), dtype=dtype, output_dtype="float32"),
+        Case("dequantize", "rank2", ((3, 101),), dtype=dtype, output_dtype="float32"),
+    )
+)
+
+
+def _signed(case: Case) -> Case:
+    """The case with int8 activations; codes among the attributes move with the zero points."""
+    attributes = case.attributes
+    if getattr(attributes, "clamp", None):
+        attributes = replace(attributes, clamp=tuple(bound - 128 for bound in attributes.clamp))
+    if isinstance(attributes, PadAttributes):
+        attributes = replace(attributes, value=attributes.value - 128)
+    return replace(case, dtype="int8", attributes=attributes)
+
+
+def _all() -> Iterator[Case]:
+    quantized = (*CONVOLUTIONS, *TRANSPOSED, *PRODUCTS, *POOLS, *RESIZES, *ELEMENTWISE, *SOFTMAXES, *MOVEMENTS, *TURNED)
+    for case in quantized:
+        yield case
+        yield _signed(case)
+    yield from CONVERSIONS
+
+
+CASES = tuple(_all())

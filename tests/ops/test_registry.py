@@ -1,0 +1,83 @@
+"""Every registered operator on every kind of machine, split and scratchpad: the emulator equals the NumPy reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from npu_backend.machine import load_machine
+from npu_backend.ops import registered_ops
+from npu_backend.pipeline import compile_graph
+from npu_backend.reference import evaluate
+from npu_backend.runtime import Emulator
+from npu_backend.strategies import STRATEGIES
+from tests.ops.cases import CASES, Case, build, draw_inputs
+
+LARGE_SPM_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a case runs; `prefix` computes its inputs by other layers, which may leave them in the scratchpads."""
+
+    machine: str
+    cores: int
+    strategy: str
+    small: bool
+    prefix: bool
+
+    def __str__(self) -> str:
+        memory = "small" if self.small else "large"
+        return f"{self.machine}-{self.cores}-{self.strategy}-{memory}{'-prefix' if self.prefix else ''}"
+
+
+MACHINES = (("exynos2100", 2), ("exynos2100", 3), ("mesh16", 4), ("mesh16", 7))
+TARGETS = (
+    *(Target("exynos2100", 1, "single", small, prefix) for small in (False, True) for prefix in (False, True)),
+    *(Target(machine, cores, strategy, small, prefix) for machine, cores in MACHINES
+      for strategy in ("spatial", "channel") for small in (False, True) for prefix in (False, True)),
+)  # fmt: skip
+FAST = frozenset({
+    Target("exynos2100", 1, "single", True, False),
+    Target("exynos2100", 3, "spatial", False, True),
+    Target("mesh16", 7, "channel", False, True),
+})  # fmt: skip
+
+
+def test_every_kind_has_cases() -> None:
+    missing = set(registered_ops()) - {case.kind for case in CASES}
+    assert not missing, f"kinds without a case in tests/ops/cases.py: {sorted(missing)}"
+
+
+def test_case_names_differ() -> None:
+    names = [str(case) for case in CASES]
+    assert len(set(names)) == len(names)
+
+
+def check(case: Case, targets: list[Target]) -> None:
+    for prefix in (False, True):
+        graph = build(case, prefix=prefix and case.dtype != "float32")
+        inputs = draw_inputs(graph, case.seed)
+        expected = evaluate(graph, inputs)["y"]
+        for target in targets:
+            if target.prefix != prefix:
+                continue
+            machine = load_machine(target.machine).take(target.cores)
+            machine = machine.with_spm_bytes(case.spm_bytes if target.small else LARGE_SPM_BYTES)
+            program = compile_graph(graph, machine, STRATEGIES[target.strategy])
+            with Emulator(program.to_bytes()) as emulator:
+                actual = emulator.run(inputs, check=True)["y"]
+            np.testing.assert_array_equal(actual, expected, str(target))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_operator(case: Case) -> None:
+    check(case, [target for target in TARGETS if target in FAST])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_operator_everywhere(case: Case) -> None:
+    check(case, [target for target in TARGETS if target not in FAST])

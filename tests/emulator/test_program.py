@@ -58,7 +58,8 @@ VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
     "DEQUANTIZE": (VECTOR, {**ELEMENTS, "scale": 0.5, "input_type": 1}),
     "RESIZE": (VECTOR, {"input": 0, "input_row_bytes": 32, "input_column_bytes": 4, "output": 1024,
                         "output_row_bytes": 64, "output_column_bytes": 4, "input_height": 8, "input_width": 8,
-                        "output_height": 16, "output_width": 16, "channels": 4, "row_table": 4096, "column_table": 8192, **SCALES}),
+                        "output_height": 16, "output_width": 16, "channels": 4, "row_table": 4096, "column_table": 8192,
+                        **SCALES}),
     "SOFTMAX": (VECTOR, {"input": 0, "output": 1024, "counts": (1, 2, 3), "length": 10, "input_strides": (0, 30, 10),
                          "output_strides": (0, 30, 10), "table": 4096, "output_scale": 256.0}),
 }  # fmt: skip

@@ -5,6 +5,7 @@ The directions and their heuristics h1 to h5 are those of Jung et al., CGO 2023.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import lcm, prod
 
@@ -24,8 +25,11 @@ HALO_TO_OWN = 1.0
 
 def partition(fused: Fused, machine: Machine, strategy: Strategy) -> Partitioned:
     """Gives every core an output box of every layer."""
-    splits = tuple(_split(_Candidate.of(fused, layer, machine), strategy.directions) for layer in fused.layers)
-    return Partitioned(fused, machine, splits)
+    splits: dict[str, Split] = {}
+    for layer in fused.layers:
+        sources = [splits[name].direction for name in fused.inputs(layer) if name in splits]
+        splits[layer.output] = _split(_Candidate.of(fused, layer, machine, sources), strategy)
+    return Partitioned(fused, machine, tuple(splits.values()))
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class _Candidate:
     axes: dict[str, tuple[int, int]]
     input_bytes: int
     weight_bytes: int
+    # Directions of the layers that compute its inputs.
+    sources: tuple[str, ...]
 
     @staticmethod
-    def of(fused: Fused, layer: Layer, machine: Machine) -> _Candidate:
+    def of(fused: Fused, layer: Layer, machine: Machine, sources: Sequence[str]) -> _Candidate:
         graph = fused.graph
         inputs = sum(graph.tensor(name).size_bytes for name in fused.inputs(layer))
-        return _Candidate(fused, layer, machine, _axes(fused, layer, machine), inputs, fused.constant_bytes(layer))
+        return _Candidate(fused, layer, machine, _axes(fused, layer, machine), inputs, fused.constant_bytes(layer), tuple(sources))
 
     @property
     def output_box(self) -> Box:
@@ -72,24 +78,26 @@ def _axes(fused: Fused, layer: Layer, machine: Machine) -> dict[str, tuple[int, 
     return axes
 
 
-def _split(candidate: _Candidate, directions: Directions) -> Split:
+def _split(candidate: _Candidate, strategy: Strategy) -> Split:
+    directions = strategy.directions
     cores = len(candidate.machine.cores)
     if directions is Directions.SINGLE or cores == 1 or not candidate.axes:
         reason = "strategy single" if directions is Directions.SINGLE else "one core" if cores == 1 else "indivisible"
         return Split("single", (candidate.output_box, *[None] * (cores - 1)), reason)
-    direction, reason = _direction(candidate, directions)
+    direction, reason = _direction(candidate, strategy)
     return Split(direction, _boxes(candidate, *candidate.axes[direction]), reason)
 
 
-def _direction(candidate: _Candidate, directions: Directions) -> tuple[str, str]:
+def _direction(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:
+    directions = strategy.directions
     if directions is Directions.ADAPTIVE:
-        return _heuristics(candidate)
+        return _heuristics(candidate, strategy)
     wanted = ("rows", "columns", "channels") if directions is Directions.SPATIAL else ("channels", "rows", "columns")
     direction = next(name for name in wanted if name in candidate.axes)
     return direction, f"strategy {directions.value}" if direction == wanted[0] else f"{wanted[0]} cannot be divided"
 
 
-def _heuristics(candidate: _Candidate) -> tuple[str, str]:
+def _heuristics(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:
     spatial = next((name for name in ("rows", "columns") if name in candidate.axes), None)
     if spatial is None:
         return "channels", "h3: too shallow to divide by rows"
@@ -100,7 +108,9 @@ def _heuristics(candidate: _Candidate) -> tuple[str, str]:
         return "channels", f"h3: {extent} {spatial} for {cores} cores"
     if candidate.weight_bytes > WEIGHTS_TO_INPUT * candidate.input_bytes:
         return "channels", f"h2: {candidate.weight_bytes} weight bytes, {candidate.input_bytes} input bytes"
-    if _is_channelwise(candidate):
+    # Where feature maps stay in the scratchpads, going from rows to channels would move all of them: h4 then only
+    # holds where the channels are divided already.
+    if _is_channelwise(candidate) and not (strategy.forward and spatial in candidate.sources):
         return "channels", f"h4: {candidate.op.kind} is channel-wise"
     halo = _halo(candidate, spatial)
     if halo > HALO_TO_OWN * extent / cores:

@@ -21,6 +21,10 @@ from npu_backend.ops.base import Reduction
 from npu_backend.passes.lower import constant_slice, part_needs, probe
 from npu_backend.stages import Fused, Layer, Resident, Tiled, TilePart, Tiling, aligned
 
+# Tilings whose estimates differ by less than this share count as equally fast; fewer tiles then win.
+EQUALLY_FAST = 0.02
+
+
 class DoesNotFitError(Exception):
     """No tile of a layer fits beside what is resident on a core; the pipeline then spills something."""
 
@@ -110,11 +114,11 @@ class _Search:
         """The fastest tiling that fits; columns and the reduction are cut only where nothing else does."""
         smallest = 1 << 62
         for columns, reduction in ((False, False), (True, False), (False, True), (True, True)):
-            judged = [self._judge(sizes) for sizes in self._candidates(columns, reduction)]
-            fitting = [tiling for tiling in judged if tiling.working_bytes <= self.room_bytes]
+            estimates = [_Estimate(self, sizes) for sizes in self._candidates(columns, reduction)]
+            fitting = [estimate for estimate in estimates if estimate.working_bytes <= self.room_bytes]
             if fitting:
-                return min(fitting, key=lambda tiling: (tiling.estimate_ns, len(tiling.parts)))
-            smallest = min([smallest, *(tiling.working_bytes for tiling in judged)])
+                return _fewest_tiles(fitting).tiling()
+            smallest = min([smallest, *(estimate.working_bytes for estimate in estimates)])
         raise DoesNotFitError(self.layer_index, self.core, smallest, self.room_bytes)
 
     def _candidates(self, columns: bool, reduction: bool) -> Iterator[Sizes]:
@@ -140,12 +144,14 @@ class _Search:
             for channels_outer in (False, True) if outer_matters else (False,):
                 yield Sizes(sizes, part, channels_outer)
 
-    def _judge(self, sizes: Sizes) -> Tiling:
-        """Working bytes and estimated time, from one tile that stands for all."""
-        estimate = _Estimate(self, sizes)
-        if estimate.working_bytes > self.room_bytes:
-            return Tiling((), 0.0, estimate.working_bytes)
-        return Tiling(estimate.parts, estimate.total_ns, estimate.working_bytes)
+
+def _fewest_tiles(estimates: list[_Estimate]) -> _Estimate:
+    """The estimate with the fewest tiles among those about as fast as the fastest."""
+    bound = min(estimate.total_ns for estimate in estimates) * (1 + EQUALLY_FAST)
+    return min(
+        (estimate for estimate in estimates if estimate.total_ns <= bound),
+        key=lambda estimate: (estimate.tile_count, estimate.total_ns),
+    )
 
 
 def _halvings(extent: int, multiple: int) -> list[int]:
@@ -186,7 +192,15 @@ class _Estimate:
         return length
 
     @cached_property
-    def parts(self) -> tuple[TilePart, ...]:
+    def tile_count(self) -> int:
+        """Tiles times parts of the reduction."""
+        return prod(self.counts) * self.reduction_count
+
+    def tiling(self) -> Tiling:
+        """What the estimate stands for, tile by tile."""
+        return Tiling(self._parts(), self.total_ns, self.working_bytes)
+
+    def _parts(self) -> tuple[TilePart, ...]:
         """Every tile in the order in which they run."""
         box = self.search.out_box
         axes = [steps(*box.interval(axis), extent) for axis, extent in enumerate(self.sizes.extents)]
@@ -244,7 +258,7 @@ class _Estimate:
     @cached_property
     def working_bytes(self) -> int:
         """Scratchpad bytes of the pipeline: loads and results twice unless they are all there is."""
-        tiles, fused, layer = prod(self.counts) * self.reduction_count, self.search.fused, self.search.layer
+        tiles, fused, layer = self.tile_count, self.search.fused, self.search.layer
         total = sum(aligned(size) * (2 if times > 1 else 1) for size, _, times in self._loads)
         for op in layer.ops:
             if op.output != layer.output or not self.search.output_is_resident:

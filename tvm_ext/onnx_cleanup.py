@@ -15,6 +15,7 @@ from onnx import helper
 
 from npu_backend.errors import ModelError
 from tvm_ext.onnx_constants import Constants, fold
+from tvm_ext.onnx_moves import move_onto_codes
 from tvm_ext.qoperator import to_qdq
 
 # Older operator versions carry as attributes what TVM's importer expects as operands.
@@ -38,6 +39,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     pinned = _pinned_names(model, nodes)
     nodes = drop_identities(nodes, constants, pinned)
     nodes = explicit_pads(nodes, shapes)
+    nodes = move_onto_codes(nodes, constants, pinned)
     nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
     return _rebuild(model, duplicate_dequantize(nodes, pinned), constants)
 

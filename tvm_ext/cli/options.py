@@ -1,0 +1,154 @@
+"""Options that several commands share, and what they say together: machine, strategy and shapes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from npu_backend.machine_types import Machine
+    from npu_backend.strategies import Strategy
+
+DEFAULT_MACHINE = "exynos2100"
+DEFAULT_STRATEGY = "base"
+_TARGET_OPTIONS = ("machine", "cores", "strategy", "spm-bytes")
+_SHAPE = re.compile(r"\s*,?\s*(?P<name>[^\s\[\]]+):\[(?P<extents>[^\]]*)\]\s*")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compile for: the machine with the cores to use, the strategy, the shapes of dynamic inputs."""
+
+    machine: Machine
+    strategy: Strategy
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The options as given; None where one was not."""
+
+    target: str | None
+    machine: str | None
+    cores: int | None
+    strategy: str | None
+    spm_bytes: int | None
+    shapes: str | None
+
+    def given(self) -> list[str]:
+        """The flags the user gave."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
+
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises OptionError for options that do not exist or contradict one another, MachineError for the machine.
+        """
+        from npu_backend.machine import load_machine  # noqa: PLC0415
+        from npu_backend.strategies import strategy_named  # noqa: PLC0415
+
+        target = parse_target(self.target) if self.target is not None else {}
+        machine = load_machine(_agreed("machine", self.machine, target) or DEFAULT_MACHINE)
+        strategy = strategy_named(_agreed("strategy", self.strategy, target) or DEFAULT_STRATEGY)
+        cores = _integer("cores", _agreed("cores", self.cores, target))
+        spm_bytes = _integer("spm-bytes", _agreed("spm-bytes", self.spm_bytes, target))
+        machine = machine if cores is None else machine.take(cores)
+        machine = machine if spm_bytes is None else machine.with_spm_bytes(spm_bytes)
+        return Plan(machine, strategy, parse_shapes(self.shapes) if self.shapes is not None else {})
+
+
+def plan_options(command: Function) -> Function:
+    """Adds the options of `PlanOptions` to a command."""
+    options = (
+        click.option("--target", metavar="TEXT", help='As tvmc has it: "npu -machine=NAME -cores=N -strategy=NAME, llvm".'),
+        click.option("--machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default."),
+        click.option("--cores", type=int, metavar="N", help="Its first N cores; all by default."),
+        click.option("--strategy", metavar="NAME", help=f"How layers are divided; {DEFAULT_STRATEGY} by default."),
+        click.option("--spm-bytes", type=int, metavar="N", help="Scratchpad of every core, instead of the machine's."),
+        click.option("--shapes", metavar="TEXT", help='Shapes of dynamic inputs: "input:[1,3,224,224]".'),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def talk_options(command: Function) -> Function:
+    """Adds --verbose and --quiet to a command."""
+    command = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")(command)
+    return click.option("-v", "--verbose", is_flag=True, help="Print all layers, and what is done.")(command)
+
+
+def parse_target(text: str) -> dict[str, str]:
+    """Options of ``npu -key=value ..., llvm``; the host's part may be left out.
+
+    Raises OptionError.
+    """
+    npu, _, host = text.partition(",")
+    try:
+        words, host_words = shlex.split(npu), shlex.split(host)
+    except ValueError as error:
+        raise _option_error(f"--target {text!r}: {error}") from error
+    if not words or words[0] != "npu":
+        raise _option_error(f"--target {text!r} must start with npu, for example \"npu -cores=3, llvm\"")
+    if host_words not in ([], ["llvm"]):
+        raise _option_error(f"--target {text!r}: the host's part is {host.strip()!r}; use llvm or leave it out")
+    return dict(_target_option(text, word) for word in words[1:])
+
+
+def _target_option(text: str, word: str) -> tuple[str, str]:
+    key, equals, value = word.lstrip("-").partition("=")
+    if not word.startswith("-") or not equals or not value or key not in _TARGET_OPTIONS:
+        known = ", ".join(f"-{name}=" for name in _TARGET_OPTIONS)
+        raise _option_error(f"--target {text!r}: {word!r} is no option of npu; there are {known}")
+    return key, value
+
+
+def parse_shapes(text: str) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name of ``name:[1,3] other:[5]``.
+
+    Raises OptionError.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    position = 0
+    while position < len(text):
+        match = _SHAPE.match(text, position)
+        if match is None or not all(part.strip().isdigit() for part in _extents(match)):
+            raise _option_error(f"--shapes {text!r} cannot be read; write \"name:[1,3,224,224]\", several with spaces")
+        shapes[match["name"]] = tuple(int(part) for part in _extents(match))
+        position = match.end()
+    return shapes
+
+
+def _extents(match: re.Match[str]) -> list[str]:
+    return match["extents"].split(",") if match["extents"].strip() else []
+
+
+def _agreed(name: str, flag: object, target: Mapping[str, str]) -> str | None:
+    """What --target and the flag say, which must not differ."""
+    value = None if flag is None else str(flag)
+    if value is not None and target.get(name, value) != value:
+        raise _option_error(f"--target says -{name}={target[name]}, --{name} says {value}; give one of them")
+    return target.get(name, value)
+
+
+def _integer(name: str, value: str | None) -> int | None:
+    try:
+        return None if value is None else int(value)
+    except ValueError:
+        raise _option_error(f"--target says -{name}={value}; it must be a whole number") from None
+
+
+def _option_error(message: str) -> Exception:
+    from npu_backend.errors import OptionError  # noqa: PLC0415
+
+    return OptionError(message)

@@ -1,0 +1,76 @@
+"""What a command says: its log, tables on standard output, progress on the error stream of a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+LOG = logging.getLogger("npuc")
+# Of tables that go into a file or a pipe.
+_PLAIN_WIDTH = 140
+
+# Shows a step of long work, with its share done or None where that is not known.
+Step = Callable[[str, "float | None"], None]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much a command says."""
+
+    verbose: bool = False
+    quiet: bool = False
+
+    @cached_property
+    def console(self) -> Console:
+        """Standard output."""
+        from rich.console import Console  # noqa: PLC0415
+
+        return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
+
+    def show(self, *parts: RenderableType) -> None:
+        """Prints unless --quiet."""
+        if not self.quiet:
+            for part in parts:
+                self.console.print(part)
+
+    def set_up_log(self) -> None:
+        """Messages of level INFO with --verbose, else warnings, on the error stream."""
+        level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
+        LOG.setLevel(level)
+        if not LOG.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("npuc: %(message)s"))
+            LOG.addHandler(handler)
+            LOG.propagate = False
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Step]:
+        """A bar for long work: yields a function that names the step; nothing is drawn on what is no terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield _log_step
+            return
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None)
+
+            def step(name: str, share: float | None = None) -> None:
+                _log_step(name, share)
+                bar.update(task, description=f"{title}: {name}", total=None if share is None else 1.0, completed=share or 0)
+
+            yield step
+
+
+def _log_step(name: str, share: float | None = None) -> None:
+    del share
+    LOG.info("%s", name)

@@ -89,7 +89,7 @@ golden: setup ## rewrite the golden files; review the difference before committi
 asan: $(installed) ## the emulator and its tests under the address and undefined-behaviour sanitizers
 	@$(python) -m npu_backend.runtime build --sanitize
 	@NPU_SANITIZE=1 PYTHONMALLOC=malloc \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 		$(python) -m pytest -q tests/emulator
 

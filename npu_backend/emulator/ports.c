@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#define TILE 32u /* elements; a tile of both sides stays in the first-level cache */
+#define TILE 64u  /* elements on each side: a tile stays in the first-level cache */
+#define NARROW 8u /* planes with fewer elements on a side, such as three colours, are not tiled */
 
 typedef struct {
     uint64_t count;
@@ -67,36 +68,76 @@ static layout layout_of(const npu_record_port *port, int to_storage) {
     return made;
 }
 
-/* The plane of two axes, `rows` contiguous on the host and `columns` contiguous in storage, tile by tile. */
-#define DEFINE_PLANE(bits)                                                                                          \
-    static void plane_##bits(uint8_t *to, uint64_t to_row, uint64_t to_column, const uint8_t *from,                 \
-                             uint64_t from_row, uint64_t from_column, uint64_t rows, uint64_t columns) {            \
-        for (uint64_t row = 0; row < rows; ++row) {                                                                 \
-            for (uint64_t column = 0; column < columns; ++column) {                                                 \
-                memcpy(to + row * to_row + column * to_column, from + row * from_row + column * from_column,        \
-                       bits / 8);                                                                                   \
-            }                                                                                                       \
-        }                                                                                                           \
-    }
-DEFINE_PLANE(8)
-DEFINE_PLANE(16)
-DEFINE_PLANE(32)
+/* A plane of two axes: along `reads` the source is contiguous, along `writes` the target. */
+typedef struct {
+    uint64_t count;
+    uint64_t from_stride;
+    uint64_t to_stride;
+} side;
 
-static void copy_plane(const layout *at, uint8_t *to, const uint8_t *from, const axis *rows, const axis *columns) {
-    uint64_t to_row = at->to_storage ? rows->storage_stride : rows->host_stride;
-    uint64_t to_column = at->to_storage ? columns->storage_stride : columns->host_stride;
-    uint64_t from_row = at->to_storage ? rows->host_stride : rows->storage_stride;
-    uint64_t from_column = at->to_storage ? columns->host_stride : columns->storage_stride;
-    void (*copy)(uint8_t *, uint64_t, uint64_t, const uint8_t *, uint64_t, uint64_t, uint64_t, uint64_t) =
-        at->element_bytes == 1 ? plane_8 : at->element_bytes == 2 ? plane_16 : plane_32;
-    for (uint64_t row = 0; row < rows->count; row += TILE) {
-        for (uint64_t column = 0; column < columns->count; column += TILE) {
-            uint64_t rows_left = rows->count - row, columns_left = columns->count - column;
-            copy(to + row * to_row + column * to_column, to_row, to_column,
-                 from + row * from_row + column * from_column, from_row, from_column,
-                 rows_left < TILE ? rows_left : TILE, columns_left < TILE ? columns_left : TILE);
+/* Element (r, w) of the plane, the second loop innermost. */
+#define DEFINE_DIRECT(bits)                                                                                   \
+    static void direct_##bits(uint8_t *to, const uint8_t *from, const side *outer, const side *inner) {       \
+        for (uint64_t i = 0; i < outer->count; ++i) {                                                         \
+            uint8_t *target = to + i * outer->to_stride;                                                      \
+            const uint8_t *source = from + i * outer->from_stride;                                            \
+            for (uint64_t j = 0; j < inner->count; ++j) {                                                     \
+                memcpy(target + j * inner->to_stride, source + j * inner->from_stride, bits / 8);             \
+            }                                                                                                 \
+        }                                                                                                     \
+    }
+DEFINE_DIRECT(8)
+DEFINE_DIRECT(16)
+DEFINE_DIRECT(32)
+
+static void copy_direct(uint32_t element_bytes, uint8_t *to, const uint8_t *from, const side *outer, const side *inner) {
+    if (element_bytes == 1) {
+        direct_8(to, from, outer, inner);
+    } else if (element_bytes == 2) {
+        direct_16(to, from, outer, inner);
+    } else {
+        direct_32(to, from, outer, inner);
+    }
+}
+
+/* Through a buffer, so that both memories only see whole runs: their strides are often multiples of the cache's. */
+static void copy_tile(uint32_t element_bytes, uint8_t *to, const uint8_t *from, const side *reads, const side *writes) {
+    uint8_t buffer[TILE * (TILE * 4 + 4)]; /* rows apart by no power of two */
+    uint64_t row_bytes = (uint64_t)TILE * element_bytes + 4;
+    for (uint64_t w = 0; w < writes->count; ++w) {
+        memcpy(buffer + w * row_bytes, from + w * writes->from_stride, (size_t)(reads->count * element_bytes));
+    }
+    side outer = {reads->count, element_bytes, reads->to_stride};
+    side inner = {writes->count, row_bytes, writes->to_stride};
+    copy_direct(element_bytes, to, buffer, &outer, &inner);
+}
+
+static void copy_plane(uint32_t element_bytes, uint8_t *to, const uint8_t *from, const side *reads, const side *writes) {
+    if (reads->count < NARROW || writes->count < NARROW) {
+        int reads_longer = reads->count > writes->count;
+        copy_direct(element_bytes, to, from, reads_longer ? writes : reads, reads_longer ? reads : writes);
+        return;
+    }
+    for (uint64_t r = 0; r < reads->count; r += TILE) {
+        for (uint64_t w = 0; w < writes->count; w += TILE) {
+            side tile_reads = *reads, tile_writes = *writes;
+            tile_reads.count = reads->count - r < TILE ? reads->count - r : TILE;
+            tile_writes.count = writes->count - w < TILE ? writes->count - w : TILE;
+            copy_tile(element_bytes, to + r * reads->to_stride + w * writes->to_stride,
+                      from + r * reads->from_stride + w * writes->from_stride, &tile_reads, &tile_writes);
         }
     }
+}
+
+static side side_of(const layout *at, const axis *along) {
+    return at->to_storage ? (side){along->count, along->host_stride, along->storage_stride}
+                          : (side){along->count, along->storage_stride, along->host_stride};
+}
+
+/* The plane of the axis that is contiguous on the host and the one that is contiguous in storage. */
+static void copy_inner_plane(const layout *at, int host_inner, uint8_t *to, const uint8_t *from) {
+    side host = side_of(at, &at->axes[host_inner]), storage = side_of(at, &at->axes[at->rank - 1]);
+    copy_plane(at->element_bytes, to, from, at->to_storage ? &host : &storage, at->to_storage ? &storage : &host);
 }
 
 static int innermost_on_host(const layout *at) {
@@ -113,7 +154,7 @@ static void copy_axes(const layout *at, int depth, int host_inner, uint8_t *to, 
     if (depth == last && host_inner == last) {
         memcpy(to, from, (size_t)(at->axes[last].count * at->element_bytes));
     } else if (depth == last) {
-        copy_plane(at, to, from, &at->axes[host_inner], &at->axes[last]);
+        copy_inner_plane(at, host_inner, to, from);
     } else if (depth == host_inner) {
         copy_axes(at, depth + 1, host_inner, to, from);
     } else {

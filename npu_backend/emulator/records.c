@@ -5,7 +5,7 @@
 
 #define MAX_CORES 4096u
 #define MAX_SEMAPHORES (1u << 24)
-#define MAX_DRAM_BYTES (1ull << 40)
+#define MAX_DRAM_BYTES (1ull << 36)
 #define MAX_SPM_BYTES (1ull << 32) /* instructions address scratchpads with 32 bits */
 #define MAX_LANES (1u << 20)
 #define MIN_POSITIVE 1e-9 /* physical figures outside these bounds would overflow the clock */

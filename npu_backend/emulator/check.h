@@ -69,8 +69,4 @@ npu_status npu_shadow_host_reads(npu_shadow *shadow, const npu_record_port *port
 npu_status npu_shadow_touch(npu_shadow *shadow, uint32_t stream, uint64_t index, const uint32_t *clock,
                             npu_message *message);
 
-/* Calls visit for every contiguous run of a region until one does not return NPU_OK. */
-typedef npu_status (*npu_run_visitor)(void *context, uint64_t start, uint64_t bytes);
-npu_status npu_for_each_run(const npu_region *region, npu_run_visitor visit, void *context);
-
 #endif

@@ -15,22 +15,6 @@
 #define FIRST_INSTRUCTION 2u
 #define IS_SET 0x80000000u
 
-npu_status npu_for_each_run(const npu_region *region, npu_run_visitor visit, void *context) {
-    const uint64_t *counts = region->counts, *strides = region->strides;
-    npu_status status = NPU_OK;
-    for (uint64_t i = 0; i < counts[0]; ++i) {
-        for (uint64_t j = 0; j < counts[1]; ++j) {
-            for (uint64_t k = 0; k < counts[2]; ++k) {
-                uint64_t start = region->base + i * strides[0] + j * strides[1] + k * strides[2];
-                for (uint64_t l = 0; l < counts[3] && status == NPU_OK; ++l, start += strides[3]) {
-                    status = visit(context, start, region->run_bytes);
-                }
-            }
-        }
-    }
-    return status;
-}
-
 static npu_shadow_space *space_of(const npu_shadow *shadow, const npu_region *region) {
     uint32_t dram = shadow->program->machine->core_count;
     return &shadow->spaces[region->space == NPU_SPACE_DRAM ? dram : region->core];
@@ -152,7 +136,6 @@ typedef struct { /* one instruction at work */
     uint32_t stream;
     uint32_t self; /* identifier */
     const uint32_t *clock;
-    int may_overlap; /* the instruction may write what it has read */
     npu_message *message;
 } access;
 
@@ -190,10 +173,6 @@ static npu_status say_race(const access *at, uint64_t address, uint32_t other, i
     char self[256], earlier[256], place[64];
     describe(at->shadow, at->self, self, sizeof self);
     describe_place(at, address, place, sizeof place);
-    if (other == at->self) {
-        return npu_fail(at->message, NPU_TRAP, "%s writes %s, which it also reads: its output overlaps its input", self,
-                        place);
-    }
     describe(at->shadow, other, earlier, sizeof earlier);
     return npu_fail(at->message, NPU_TRAP, "race on %s: %s %s it and %s %s it, and no semaphore orders them", place, self,
                     at->region->is_write ? "writes" : "reads", earlier, other_wrote ? "writes" : "reads");
@@ -274,7 +253,7 @@ static npu_status write_cell(const access *at, npu_cell *cell, uint64_t address)
     const uint32_t *members;
     uint32_t count = members_of(&at->shadow->sets, &cell->read, &members);
     for (uint32_t i = 0; i < count; ++i) {
-        if (!is_ordered(at, members[i]) || (members[i] == at->self && !at->may_overlap)) {
+        if (!is_ordered(at, members[i])) {
             return say_race(at, address, members[i], 0);
         }
     }
@@ -303,24 +282,6 @@ static npu_status touch_run(void *context, uint64_t start, uint64_t bytes) {
     return status;
 }
 
-static int regions_are_equal(const npu_region *a, const npu_region *b) {
-    return a->base == b->base && a->run_bytes == b->run_bytes && memcmp(a->counts, b->counts, sizeof a->counts) == 0 &&
-           memcmp(a->strides, b->strides, sizeof a->strides) == 0;
-}
-
-/* Element by element in place, or accumulators that are loaded and kept. */
-static int may_overlap(const npu_instruction *instruction, const npu_region *regions, int count, int written) {
-    int in_place = instruction->opcode == NPU_OP_TABLE || instruction->opcode == NPU_OP_BINARY ||
-                   (instruction->opcode == NPU_OP_CONV &&
-                    ((const npu_conv *)(const void *)instruction)->keep_accumulators);
-    for (int i = 0; in_place && i < count; ++i) {
-        if (!regions[i].is_write && regions_are_equal(&regions[i], &regions[written])) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static npu_status touch_region(access *at, const npu_region *region) {
     at->region = region;
     at->space = space_of(at->shadow, region);
@@ -330,9 +291,8 @@ static npu_status touch_region(access *at, const npu_region *region) {
 npu_status npu_shadow_touch(npu_shadow *shadow, uint32_t stream, uint64_t index, const uint32_t *clock,
                             npu_message *message) {
     const npu_stream *from = &shadow->program->streams[stream];
-    const npu_instruction *instruction = from->instructions[index];
     npu_region regions[NPU_MAX_REGIONS];
-    int count = npu_regions(shadow->program, from->core, instruction, regions);
+    int count = npu_regions(shadow->program, from->core, from->instructions[index], regions);
     access at = {.shadow = shadow, .stream = stream, .clock = clock, .message = message,
                  .self = (uint32_t)(from->first + index) + FIRST_INSTRUCTION};
     npu_status status = NPU_OK;
@@ -343,7 +303,6 @@ npu_status npu_shadow_touch(npu_shadow *shadow, uint32_t stream, uint64_t index,
     }
     for (int i = 0; i < count && status == NPU_OK; ++i) {
         if (regions[i].is_write) {
-            at.may_overlap = may_overlap(instruction, regions, count, i);
             status = touch_region(&at, &regions[i]);
         }
     }

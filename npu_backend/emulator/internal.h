@@ -1,6 +1,6 @@
 /* What the emulator's files share. Nothing here is visible outside the library.
  *
- * program.c, records.c, validate.c  bytes to a validated npu_program   regions.c   bytes an instruction touches
+ * program.c, records.c, validate.c  bytes to a validated npu_program   regions.c, overlap.c  bytes an instruction touches
  * interpret.c, check*.c             meaning                             ports.c     tensors in and out
  * execute.c, conv*.c, depthwise*.c, vector_*.c  kernels                 diagnose.c  messages
  * cost.c, flow.c, timing.c          time                                api.c       the public functions
@@ -93,6 +93,12 @@ int npu_regions(const npu_program *program, uint32_t core, const npu_instruction
                 npu_region regions[NPU_MAX_REGIONS]);
 uint64_t npu_region_bytes(const npu_region *region); /* counts multiplied by run_bytes; overlaps counted twice */
 uint64_t npu_region_end(const npu_region *region);   /* one past the highest address; UINT64_MAX when it overflows */
+/* Calls visit for every contiguous run of a region until one does not return NPU_OK. */
+typedef npu_status (*npu_run_visitor)(void *context, uint64_t start, uint64_t bytes);
+npu_status npu_for_each_run(const npu_region *region, npu_run_visitor visit, void *context);
+int npu_region_writes_once(const npu_region *region);
+int npu_regions_overlap(const npu_region *read, const npu_region *written); /* written: one that writes once */
+int npu_regions_are_equal(const npu_region *a, const npu_region *b);
 
 uint32_t npu_type_bytes(uint32_t data_type); /* 0 for an unknown DataType */
 uint32_t npu_crc32(const uint8_t *data, uint64_t bytes);
@@ -101,7 +107,7 @@ uint32_t npu_crc32(const uint8_t *data, uint64_t bytes);
 npu_status npu_validate_records(const npu_program *program, npu_message *message);
 npu_status npu_build_streams(npu_program *program, const npu_record_stream *records, uint32_t count,
                              npu_message *message);
-/* Fields, bytes within the memories, no byte written twice. Raises the cores' spm_peak_bytes. */
+/* Fields, bytes within the memories, no byte written twice or over an input. Raises the cores' spm_peak_bytes. */
 npu_status npu_validate_instruction(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                                     npu_message *message);
 

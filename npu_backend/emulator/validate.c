@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define MAX_EXTENT (1 << 24)  /* rows, columns, channels */
+#define MAX_PIXELS (1 << 26)  /* rows times columns: bounds the work of one instruction */
 #define MAX_KERNEL 65535      /* taps, strides and dilations of one axis */
 #define MAX_POSITION (1 << 30) /* of any tap */
 #define MAX_DESCRIPTION 256
@@ -96,11 +97,17 @@ static int window_axis(const context *at, uint32_t input, uint32_t output, uint3
                    (int64_t)(output - 1) * stride + (int64_t)(kernel - 1) * dilation - pad, -MAX_POSITION, MAX_POSITION);
 }
 
+static int check_pixels(const context *at, uint32_t height, uint32_t width) {
+    return between(at, "height times width", (int64_t)((uint64_t)height * width), 1, MAX_PIXELS);
+}
+
 static int check_window(const context *at, const npu_depthwise *op) {
     return window_axis(at, op->input_height, op->output_height, op->kernel_height, op->stride_height,
                        op->dilation_height, op->pad_top) &&
            window_axis(at, op->input_width, op->output_width, op->kernel_width, op->stride_width, op->dilation_width,
                        op->pad_left) &&
+           check_pixels(at, op->input_height, op->input_width) &&
+           check_pixels(at, op->output_height, op->output_width) &&
            between(at, "input_channels", op->input_channels, 1, MAX_EXTENT) &&
            between(at, "output_channels", op->output_channels, 1, MAX_EXTENT) &&
            one_of_types(at, "input_type", op->input_type, BYTE_TYPES) &&
@@ -139,7 +146,7 @@ static int check_pool(const context *at, const npu_pool *op) {
 static int check_mean(const context *at, const npu_mean *op) {
     return between(at, "input_height", op->input_height, 1, MAX_EXTENT) &&
            between(at, "input_width", op->input_width, 1, MAX_EXTENT) &&
-           between(at, "channels", op->channels, 1, MAX_EXTENT) &&
+           check_pixels(at, op->input_height, op->input_width) && between(at, "channels", op->channels, 1, MAX_EXTENT) &&
            one_of_types(at, "input_type", op->input_type, BYTE_TYPES) &&
            one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
            code(at, "input_zero_point", op->input_zero_point, op->input_type) &&
@@ -181,7 +188,8 @@ static int check_resize(const context *at, const npu_resize *op) {
            between(at, "input_width", op->input_width, 1, MAX_EXTENT) &&
            between(at, "output_height", op->output_height, 1, MAX_EXTENT) &&
            between(at, "output_width", op->output_width, 1, MAX_EXTENT) &&
-           between(at, "channels", op->channels, 1, MAX_EXTENT) &&
+           check_pixels(at, op->input_height, op->input_width) &&
+           check_pixels(at, op->output_height, op->output_width) && between(at, "channels", op->channels, 1, MAX_EXTENT) &&
            between(at, "input_row_origin", op->input_row_origin, 0, MAX_EXTENT) &&
            between(at, "input_column_origin", op->input_column_origin, 0, MAX_EXTENT) &&
            aligned(at, "row_table is not 4-byte aligned", op->row_table) &&
@@ -267,39 +275,10 @@ static int check_fields(const context *at) {
     }
 }
 
-/* No byte is written twice when every axis, shortest stride first, steps over all that the axes inside it cover. */
-static int writes_once(const npu_region *region) {
-    uint64_t covered = region->run_bytes, last = 0;
-    for (int pass = 0; pass < 4; ++pass) {
-        int next = -1;
-        for (int axis = 0; axis < 4; ++axis) {
-            uint64_t stride = region->strides[axis];
-            int later = stride > last || (stride == 0 && pass == 0);
-            if (region->counts[axis] > 1 && later && (next < 0 || stride < region->strides[next])) {
-                next = axis;
-            }
-        }
-        if (next < 0) {
-            break;
-        }
-        if (region->strides[next] < covered) {
-            return 0;
-        }
-        last = region->strides[next];
-        covered += last * (region->counts[next] - 1);
-    }
-    return 1;
-}
-
-static int has_equal_strides(const npu_region *region) {
-    for (int a = 0; a < 4; ++a) {
-        for (int b = a + 1; b < 4; ++b) {
-            if (region->counts[a] > 1 && region->counts[b] > 1 && region->strides[a] == region->strides[b]) {
-                return 1;
-            }
-        }
-    }
-    return 0;
+/* Element by element, or accumulators that are loaded and kept. */
+static int may_be_in_place(const npu_instruction *instruction) {
+    return instruction->opcode == NPU_OP_TABLE || instruction->opcode == NPU_OP_BINARY ||
+           (instruction->opcode == NPU_OP_CONV && ((const npu_conv *)(const void *)instruction)->keep_accumulators);
 }
 
 static int check_bounds(const context *at, const npu_region *region, uint64_t limit) {
@@ -333,6 +312,24 @@ static int check_spm(const context *at, const npu_region *region) {
     return 1;
 }
 
+static int check_writes(const context *at, const npu_region *regions, int count) {
+    for (int w = 0; w < count; ++w) {
+        if (!regions[w].is_write) {
+            continue;
+        }
+        if (!npu_region_writes_once(&regions[w])) {
+            return refuse(at, "writes a byte twice: its output strides overlap");
+        }
+        for (int r = 0; r < count; ++r) {
+            int in_place = may_be_in_place(at->instruction) && npu_regions_are_equal(&regions[r], &regions[w]);
+            if (!regions[r].is_write && !in_place && npu_regions_overlap(&regions[r], &regions[w])) {
+                return refuse(at, "its output overlaps its input");
+            }
+        }
+    }
+    return 1;
+}
+
 npu_status npu_validate_instruction(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                                     npu_message *message) {
     context at = {program, stream, instruction, message};
@@ -342,14 +339,9 @@ npu_status npu_validate_instruction(npu_program *program, const npu_stream *stre
     }
     int count = npu_regions(program, stream->core, instruction, regions);
     for (int i = 0; i < count; ++i) {
-        int inside = regions[i].space == NPU_SPACE_DRAM ? check_dram(&at, &regions[i]) : check_spm(&at, &regions[i]);
-        if (!inside) {
-            return NPU_BAD_PROGRAM;
-        }
-        if (regions[i].is_write && (has_equal_strides(&regions[i]) || !writes_once(&regions[i]))) {
-            refuse(&at, "writes a byte twice: its output strides overlap");
+        if (!(regions[i].space == NPU_SPACE_DRAM ? check_dram(&at, &regions[i]) : check_spm(&at, &regions[i]))) {
             return NPU_BAD_PROGRAM;
         }
     }
-    return NPU_OK;
+    return check_writes(&at, regions, count) ? NPU_OK : NPU_BAD_PROGRAM;
 }

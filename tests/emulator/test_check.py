@@ -151,11 +151,6 @@ def test_outputs_never_written() -> None:
     refused(assembly, "output y: nothing has written dram 0x7c")
 
 
-def test_an_output_over_its_own_input() -> None:
-    assembly = start().load(0, 0, 0, 64).sync(0, (0, LOAD), (0, VECTOR)).node("shift").copy(0, 0, 16, 48)
-    refused(assembly, re.escape("core 0 vector 0x10 COPY (node shift) writes spm 0x10 of core 0, which it also reads"))
-
-
 def test_in_place_by_element() -> None:
     assembly = start().load(0, 0, 0, 64).load(0, 0, 512, 64, counts=(1, 1, 1, 4), spm_strides=(0, 0, 0, 64))
     assembly.sync(0, (0, LOAD), (0, VECTOR))

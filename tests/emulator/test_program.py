@@ -76,6 +76,7 @@ def everything() -> Assembly:
 
 
 EVERYTHING = everything().build()
+FUZZ = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def refused(assembly: Assembly, message: str) -> None:
@@ -129,6 +130,11 @@ def test_every_opcode_has_a_valid_form() -> None:
         ("MEAN", {"channels": 0}, "channels is 0"),
         ("MEAN", {"input_row_bytes": 2**32 - 1}, "spm 0x0+"),
         ("TABLE", {"table": 32768 - 255}, "spm 0x7f01+256 > 32768"),
+        ("CONV", {"output": 252}, "core 0 matrix 0x0 CONV (node a): its output overlaps its input"),
+        ("CONV", {"output": 0}, "its output overlaps its input"),
+        ("CONV", {"accumulators": 0, "keep_accumulators": 1}, "its output overlaps its input"),
+        ("COPY", {"output": 0}, "its output overlaps its input"),
+        ("COPY", {"output": 1}, "its output overlaps its input"),
         ("COPY", {"element_bytes": 3}, "element_bytes is not 1, 2 or 4"),
         ("COPY", {"counts": (1, 1, 1, 0)}, "a count is 0"),
         ("FILL", {"output_strides": (0, 0, 100, 3)}, "writes a byte twice"),
@@ -145,6 +151,57 @@ def test_every_opcode_has_a_valid_form() -> None:
 def test_fields_and_bounds(name: str, change: dict[str, Any], message: str) -> None:
     engine, values = VALID[name]
     refused(Assembly(constants=bytes(200)).node("a").emit(0, engine, name, **{**values, **change}), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("COPY", {"output": 2}),  # between the elements it reads
+        ("TABLE", {"output": 0}),
+        ("BINARY", {"output": 0}),
+        ("CONV", {"load_accumulators": 1, "keep_accumulators": 1}),
+    ],
+)
+def test_outputs_among_the_inputs(name: str, change: dict[str, Any]) -> None:
+    engine, values = VALID[name]
+    Emulator(Assembly(constants=bytes(200)).emit(0, engine, name, **{**values, **change}).build()).close()
+
+
+def _bytes_of(base: int, run: int, counts: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
+    starts = [base + sum(i * s for i, s in zip(index, strides, strict=True)) for index in np.ndindex(*counts)]
+    return [start + offset for start in starts for offset in range(run)]
+
+
+AXES = st.tuples(*[st.integers(1, 4)] * 4)
+STRIDES = st.tuples(*[st.integers(0, 40)] * 4)
+
+
+@FUZZ
+@given(AXES, STRIDES, STRIDES, st.sampled_from([1, 2, 4]), st.integers(0, 60))
+def test_overlaps_are_found_exactly(
+    counts: tuple[int, ...], input_strides: tuple[int, ...], output_strides: tuple[int, ...], size: int, output: int
+) -> None:
+    """A COPY is accepted only if no byte is written twice or both read and written; one refused breaks a rule."""
+    reads = _bytes_of(30, size, counts, input_strides)
+    writes = _bytes_of(output, size, counts, output_strides)
+    copy = Assembly().emit(0, VECTOR, "COPY", input=30, output=output, element_bytes=size, counts=counts,
+                           input_strides=input_strides, output_strides=output_strides)  # fmt: skip
+    try:
+        Emulator(copy.build()).close()
+    except ProgramError as error:
+        if "overlaps its input" in str(error):
+            assert set(reads) & set(writes)
+        else:
+            covered = size
+            for stride, count in sorted((s, c) for s, c in zip(output_strides, counts, strict=True) if c > 1):
+                if stride < covered:
+                    break
+                covered += stride * (count - 1)
+            else:
+                pytest.fail(str(error))
+    else:
+        assert not set(reads) & set(writes)
+        assert len(set(writes)) == len(writes)
 
 
 def test_a_transfer_needs_a_path() -> None:
@@ -252,9 +309,6 @@ def survives(data: bytes) -> None:
             with suppress(EmulatorError):
                 emulator.run(inputs, check=check)
         emulator.time()
-
-
-FUZZ = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

@@ -162,11 +162,12 @@ class TilePart:
 
 @dataclass(frozen=True)
 class Tiling:
-    """A core's part of a layer as a sequence of tiles."""
+    """A core's part of a layer as a sequence of tiles; with two buffers, loads run one tile ahead."""
 
     parts: tuple[TilePart, ...]
     estimate_ns: float
     working_bytes: int
+    buffers: int
 
 
 @dataclass(frozen=True)

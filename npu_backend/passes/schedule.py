@@ -29,6 +29,7 @@ from npu_backend.stages import (
     Step,
     Tiled,
     TilePart,
+    Tiling,
     aligned,
 )
 
@@ -188,22 +189,30 @@ class _CoreLayer:
         return self.builder.fused.layers[self.index]
 
     @property
-    def parts(self) -> tuple[TilePart, ...]:
+    def tiling(self) -> Tiling:
         tiling = self.builder.tiled.tilings[self.index][self.core]
         assert tiling is not None
-        return tiling.parts
+        return tiling
+
+    @property
+    def parts(self) -> tuple[TilePart, ...]:
+        return self.tiling.parts
 
     def run(self) -> None:
-        """Loads one tile ahead of the computation."""
+        """With two buffers loads one tile ahead of the computation, else each tile after the one before."""
         self.current = self.builder.prefetched.pop((self.index, self.core), {})
+        ahead = self.tiling.buffers > 1
         upcoming = self._load(self.parts[0], self.current)
         for position, part in enumerate(self.parts):
             self.current = upcoming
-            if position + 1 < len(self.parts):
-                upcoming = self._load(self.parts[position + 1], self.current)
-            else:
+            following = self.parts[position + 1 : position + 2]
+            if following and ahead:
+                upcoming = self._load(following[0], self.current)
+            if not following:
                 self._prefetch()
             self._compute(part)
+            if following and not ahead:
+                upcoming = self._load(following[0], self.current)
 
     def _load(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
         """What the part needs, taking over from `held` what is there already."""
@@ -261,7 +270,7 @@ class _CoreLayer:
         for each in lowered:
             self._compute_op(each, part, accumulators)
         # The tile before keeps its results until here, so that its last steps overlap this computation.
-        for buffer in previous:
+        for buffer in previous if self.tiling.buffers > 1 else ():
             builder.hold(buffer)
         if part.reduction is None or part.reduction.is_last:
             self._store(part)

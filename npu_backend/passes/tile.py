@@ -21,7 +21,12 @@ from npu_backend.ops.base import Reduction
 from npu_backend.passes.lower import constant_slice, part_needs, probe
 from npu_backend.stages import Fused, Layer, Resident, Tiled, TilePart, Tiling, aligned
 
-# Tilings whose estimates differ by less than this share count as equally fast; fewer tiles then win.
+# Whether to cut columns, whether to cut the reduction, and how many buffers; the first that fits is taken.
+_WIDENING = (
+    (False, False, 2), (True, False, 2), (False, True, 2), (True, True, 2), (True, False, 1), (True, True, 1),
+)  # fmt: skip
+
+# Tilings whose estimates differ by less than this share count as equally fast; less traffic then wins.
 EQUALLY_FAST = 0.02
 
 
@@ -111,15 +116,26 @@ class _Search:
         return {name: box for name, box in needs.items() if not self.resident.in_scratchpad(name, self.layer_index)}
 
     def best(self) -> Tiling:
-        """The fastest tiling that fits; columns and the reduction are cut only where nothing else does."""
+        """The fastest tiling that fits.
+
+        Columns and single buffers are tried only where nothing else fits, the reduction also where loads dominate.
+        """
         smallest = 1 << 62
-        for columns, reduction in ((False, False), (True, False), (False, True), (True, True)):
-            estimates = [_Estimate(self, sizes) for sizes in self._candidates(columns, reduction)]
-            fitting = [estimate for estimate in estimates if estimate.working_bytes <= self.room_bytes]
-            if fitting:
-                return _fewest_tiles(fitting).tiling()
-            smallest = min([smallest, *(estimate.working_bytes for estimate in estimates)])
+        for columns, reduction, buffers in _WIDENING:
+            fitting, demand = self._fitting(columns, reduction, buffers)
+            smallest = min(smallest, demand)
+            if not fitting:
+                continue
+            if not reduction and not min(fitting, key=lambda estimate: estimate.total_ns).is_compute_bound:
+                fitting += self._fitting(columns, True, buffers)[0]
+            return _least_traffic(fitting).tiling()
         raise DoesNotFitError(self.layer_index, self.core, smallest, self.room_bytes)
+
+    def _fitting(self, columns: bool, reduction: bool, buffers: int) -> tuple[list[_Estimate], int]:
+        """The choices that fit, and the scratchpad bytes of the smallest."""
+        estimates = [_Estimate(self, sizes, buffers) for sizes in self._candidates(columns, reduction)]
+        demand = min((estimate.working_bytes for estimate in estimates), default=1 << 62)
+        return [estimate for estimate in estimates if estimate.working_bytes <= self.room_bytes], demand
 
     def _candidates(self, columns: bool, reduction: bool) -> Iterator[Sizes]:
         options, last = [], self.out_box.rank - 1
@@ -145,12 +161,12 @@ class _Search:
                 yield Sizes(sizes, part, channels_outer)
 
 
-def _fewest_tiles(estimates: list[_Estimate]) -> _Estimate:
-    """The estimate with the fewest tiles among those about as fast as the fastest."""
+def _least_traffic(estimates: list[_Estimate]) -> _Estimate:
+    """The estimate that moves the least among those about as fast as the fastest."""
     bound = min(estimate.total_ns for estimate in estimates) * (1 + EQUALLY_FAST)
     return min(
         (estimate for estimate in estimates if estimate.total_ns <= bound),
-        key=lambda estimate: (estimate.tile_count, estimate.total_ns),
+        key=lambda estimate: (estimate.loaded_bytes, estimate.tile_count, estimate.total_ns),
     )
 
 
@@ -172,6 +188,7 @@ class _Estimate:
 
     search: _Search
     sizes: Sizes
+    buffers: int
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -198,7 +215,7 @@ class _Estimate:
 
     def tiling(self) -> Tiling:
         """What the estimate stands for, tile by tile."""
-        return Tiling(self._parts(), self.total_ns, self.working_bytes)
+        return Tiling(self._parts(), self.total_ns, self.working_bytes, self.buffers)
 
     def _parts(self) -> tuple[TilePart, ...]:
         """Every tile in the order in which they run."""
@@ -257,34 +274,58 @@ class _Estimate:
 
     @cached_property
     def working_bytes(self) -> int:
-        """Scratchpad bytes of the pipeline: loads and results twice unless they are all there is."""
+        """Scratchpad bytes of the pipeline: as many of each load and result as there are buffers, if it changes."""
         tiles, fused, layer = self.tile_count, self.search.fused, self.search.layer
-        total = sum(aligned(size) * (2 if times > 1 else 1) for size, _, times in self._loads)
+        total = sum(aligned(size) * (self.buffers if times > 1 else 1) for size, _, times in self._loads)
         for op in layer.ops:
             if op.output != layer.output or not self.search.output_is_resident:
                 size = self.middle.out_box.size * fused.graph.tensor(op.output).itemsize
-                total += aligned(size) * (2 if tiles > 1 else 1)
+                total += aligned(size) * (self.buffers if tiles > 1 else 1)
         if self.sizes.reduction is not None:
             channels = -(-self.middle.out_box.shape[-1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
             total += aligned(prod(self.middle.out_box.shape[:-1]) * channels * 4)
         return total
 
     @cached_property
-    def total_ns(self) -> float:
-        """The slowest engine's work, and the first load and last store that nothing hides."""
-        search, tiles = self.search, prod(self.counts)
-        compute = dict.fromkeys((Engine.MATRIX, Engine.VECTOR), 0.0)
+    def loaded_bytes(self) -> int:
+        """Bytes of all loads of all tiles."""
+        return sum(size * times for size, _, times in self._loads)
+
+    @property
+    def is_compute_bound(self) -> bool:
+        """Whether the loads hide behind the computation."""
+        return max(self._compute_ns) * self.tile_count >= self._loads_ns[1]
+
+    @cached_property
+    def _compute_ns(self) -> tuple[float, float]:
+        """Time of a tile, or of one part of its reduction, on the matrix and on the vector engine."""
+        search, compute = self.search, dict.fromkeys((Engine.MATRIX, Engine.VECTOR), 0.0)
         for instruction in probe(search.fused, search.layer, self.middle):
             engine = FORMAT_BY_NAME[instruction.name].engine
             assert engine is not None
             compute[engine] += search.cost.instruction_ns(search.core, instruction)
-        compute[Engine.MATRIX] *= self.reduction_count
-        sharers = len(search.resident.partitioned.cores_of(search.layer_index))
-        loads = [(search.cost.transfer_ns(search.core, size, run, sharers=sharers), times)
-                 for size, run, times in self._loads]  # fmt: skip
-        store = 0.0 if search.output_is_resident else self._store_ns(sharers)
-        busiest = max(*(time * tiles for time in compute.values()), sum(t * n for t, n in loads), store * tiles)
-        return busiest + sum(time for time, _ in loads) + min(compute.values()) + store
+        return compute[Engine.MATRIX], compute[Engine.VECTOR] / self.reduction_count
+
+    @cached_property
+    def _loads_ns(self) -> tuple[float, float]:
+        """Time of the loads of one tile, and of all."""
+        cost, core = self.search.cost, self.search.core
+        timed = [(cost.transfer_ns(core, size, run, sharers=self._sharers), times) for size, run, times in self._loads]
+        return sum(time for time, _ in timed), sum(time * times for time, times in timed)
+
+    @property
+    def _sharers(self) -> int:
+        return len(self.search.resident.partitioned.cores_of(self.search.layer_index))
+
+    @cached_property
+    def total_ns(self) -> float:
+        """The slowest engine's work and what nothing hides: with one buffer, everything one after the other."""
+        first_load, all_loads = self._loads_ns
+        store = 0.0 if self.search.output_is_resident else self._store_ns(self._sharers)
+        work = (*(time * self.tile_count for time in self._compute_ns), all_loads, store * prod(self.counts))
+        if self.buffers == 1:
+            return sum(work)
+        return max(work) + first_load + min(self._compute_ns) + store
 
     def _store_ns(self, sharers: int) -> float:
         tensor = self.search.fused.output(self.search.layer)

@@ -77,7 +77,8 @@ def conv2d(match: Match, graph: Lowering) -> str:
     )
     weight = constant_codes(match.program, match.main.args[1])
     assert weight is not None
-    return _on_image(match, graph, "conv2d", attributes, _matrix_constants(match, graph, _centred(weight), weight.scale))
+    constants = _matrix_constants(match, graph, _centred(weight), weight.scale)
+    return _on_image(match, graph, "conv2d", attributes, constants)
 
 
 def conv_transpose2d(match: Match, graph: Lowering) -> str:
@@ -132,7 +133,8 @@ def unary(match: Match, graph: Lowering) -> str:
 def hard_sigmoid(match: Match, graph: Lowering) -> str:
     """HardSigmoid, which TVM's importer spells as clip(alpha * x + beta, 0, 1)."""
     alpha, beta = array_of(match.parts["product"].args[0]), array_of(match.parts["sum"].args[1])
-    assert alpha is not None and beta is not None
+    assert alpha is not None
+    assert beta is not None
     attributes = a.UnaryAttributes("hard_sigmoid", (float(alpha), float(beta)))
     return graph.emit(match, "unary", [graph.input(match)], attributes)
 
@@ -228,7 +230,7 @@ def strided_slice(match: Match, graph: Lowering) -> str:
     for index, axis in enumerate(axes):
         chosen = slice(starts[index], stops[index], steps[0][index] if steps else 1)
         bounds[axis] = chosen.indices(shape[axis])
-    return _moved(match, graph, "slice", a.SliceAttributes(*map(tuple, zip(*bounds))))
+    return _moved(match, graph, "slice", a.SliceAttributes(*zip(*bounds, strict=True)))
 
 
 def pad(match: Match, graph: Lowering) -> str:
@@ -298,9 +300,12 @@ def _bias(match: Match, weight_scale: np.ndarray) -> np.ndarray | None:
     assert x_codes is not None
     scale = np.float32(x_codes.scale) * weight_scale
     codes = constant_codes(match.program, operand)
-    if codes is not None and np.allclose(codes.scale, scale, rtol=_BIAS_SCALE_TOLERANCE, atol=0):
+    if codes is None:
+        real = float_constant(match.program, operand)
+    elif np.allclose(codes.scale, scale, rtol=_BIAS_SCALE_TOLERANCE, atol=0):
         return np.ascontiguousarray(codes.values.reshape(-1))
-    real = codes.values * codes.scale.astype(np.float64) if codes is not None else float_constant(match.program, operand)
+    else:
+        real = codes.values * codes.scale.astype(np.float64)
     assert real is not None
     bounds = np.iinfo(np.int32)
     return np.clip(np.rint(real.reshape(-1).astype(np.float64) / scale), bounds.min, bounds.max).astype(np.int32)

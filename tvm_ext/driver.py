@@ -69,7 +69,7 @@ def import_model(path: str | Path, shapes: Shapes | None = None) -> FrontEnd:
     with clock.stage("clean"):
         model = clean(load_model(path, shapes))
     with clock.stage("import_tvm"):
-        from tvm_ext.relax import partition
+        from tvm_ext.relax import partition  # noqa: PLC0415
     with clock.stage("partition"):
         partitioned = partition(model)
     tvm_seconds = clock.seconds.pop("import_tvm")
@@ -99,8 +99,8 @@ def compile_imported(
     front: FrontEnd, *, machine: str, cores: int, strategy: str, compile_graph: CompileGraph
 ) -> CompiledModel:
     """The second half of `compile_model`."""
-    from tvm_ext.carrier import build_carrier
-    from tvm_ext.host import export_library, host_name
+    from tvm_ext.carrier import build_carrier  # noqa: PLC0415
+    from tvm_ext.host import export_library, host_name  # noqa: PLC0415
 
     clock, graphs = _Clock(), front.partitioned.graphs
     with clock.stage("programs"):
@@ -127,10 +127,10 @@ class PackageRunner:
 
     def __init__(self, package: Package) -> None:
         """Raises ProgramError for a package of another processor or system."""
-        import tvm
-        from tvm import relax
+        import tvm  # noqa: PLC0415
+        from tvm import relax  # noqa: PLC0415
 
-        from tvm_ext.host import host_name
+        from tvm_ext.host import host_name  # noqa: PLC0415
 
         if package.metadata.host != host_name():
             raise ProgramError(f"the package's library is for {package.metadata.host}, this machine is {host_name()};"
@@ -202,7 +202,8 @@ def _tensors_in(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
 
 def _tensors_out(front: FrontEnd) -> tuple[TensorInfo, ...]:
     names = (value.name for value in front.model.graph.output)
-    return tuple(TensorInfo(name, shape, dtype) for name, (shape, dtype) in zip(names, front.partitioned.outputs))
+    described = zip(names, front.partitioned.outputs, strict=True)
+    return tuple(TensorInfo(name, shape, dtype) for name, (shape, dtype) in described)
 
 
 class _Clock:

@@ -12,7 +12,7 @@ from tvm.relax.dpl import DFPattern
 
 from tvm_ext.matching import EIGHT_BIT, Match, Program, dtype_of, first_refusal, is_call, variables_in
 from tvm_ext.package import HostOp
-from tvm_ext.patterns import Entry, coding_entries, concatenation, entries
+from tvm_ext.patterns import Entry, coding_entries, concatenation, entries, known_operators
 
 _CODING = ("QuantizeLinear", "DequantizeLinear")
 # How far behind a quantise call the main call may be: activation, bias, product.
@@ -54,7 +54,7 @@ class _Finder:
     program: Program
     order: dict[relax.Var, int]
     found: dict[relax.Var, Found]
-    refusals: dict[relax.Var, str]
+    refusals: dict[str, str]
 
     def __post_init__(self) -> None:
         self.taken: set[relax.Var] = set()
@@ -71,8 +71,8 @@ class _Finder:
                 self.found[variable] = Found(match, entry)
                 self.taken.update((*match.inside, match.root))
                 return
-            for matched in (*match.inside, match.root):
-                self.refusals.setdefault(matched, reason)
+            for node in match.origin:
+                self.refusals.setdefault(node.name, reason)
 
     def touches(self, variable: relax.Var, inner: frozenset[relax.Var]) -> bool:
         """Whether an operator of the NPU reads the variable or writes what it reads."""
@@ -124,36 +124,48 @@ class _Finder:
         for variable in match.inside:
             outside = [v for v in self.program.readers.get(variable, ()) if v not in inner]
             if outside or variable in self.program.outputs:
-                return f"not quantised: its float result also goes to {self._name_of(outside)}"
+                return f"not quantised: its float result also goes to {self._reader_name(outside)}"
         return None
 
     def _reason(self, variable: relax.Var, node: onnx.NodeProto) -> str:
-        if variable in self.refusals:
-            return self.refusals[variable]
+        if node.name in self.refusals:
+            return self.refusals[node.name]
         if node.op_type in _CODING:
-            return "it stands alone between operators of the host"
-        reads = [read for read in variables_in(self.program.values[variable]) if read in self.dependent]
-        plain = [read for read in reads if not is_call(self.program.resolve(read), "relax.dequantize")
-                 and dtype_of(read) == "float32" and self._node_of(read) is not node]  # fmt: skip
+            return "the operators around it run on the host"
+        value = self.program.values[variable]
+        if is_call(value) and value.op.name not in known_operators():
+            return f"the NPU has no {node.op_type}"
+        plain = [read for read in self._reads(variable) if dtype_of(read) == "float32"
+                 and not is_call(self.program.resolve(read), "relax.dequantize")]  # fmt: skip
         if plain:
-            return f"not quantised: it reads float32 from {self._name_of(plain)}"
+            return f"not quantised: it reads float32 from {self._name_of(plain[0])}"
         users = self.program.readers.get(variable, ())
         floating = [user for user in users if not is_call(self.program.values[user], "relax.quantize")]
         if floating or not users:
-            return f"not quantised: its float result goes to {self._name_of(floating)}"
+            return f"not quantised: its float result goes to {self._reader_name(floating)}"
         return f"the NPU has no {node.op_type} of this form"
 
-    def _node_of(self, variable: relax.Var) -> onnx.NodeProto | None:
-        source = self.program.sources.get(variable)
-        return source.node if source else None
+    def _reads(self, variable: relax.Var) -> list[relax.Var]:
+        """What the variable's ONNX node reads that depends on the model's inputs."""
+        reads: list[relax.Var] = []
+        for read in variables_in(self.program.values[variable]):
+            inner = read in self.program.values and read not in self.program.sources
+            reads += self._reads(read) if inner else [read]
+        return [read for read in reads if read in self.dependent]
 
-    def _name_of(self, variables: Sequence[relax.Var]) -> str:
-        """A name for the reader: of the first variable's node, or of the nearest node behind it."""
+    def _name_of(self, variable: relax.Var) -> str:
+        if variable in self.program.sources:
+            return self.program.sources[variable].node.name
+        return f"the model's input {variable.name!r}"
+
+    def _reader_name(self, variables: Sequence[relax.Var]) -> str:
+        """The ONNX node that one of the variables belongs to; without any, the result leaves the model."""
         for variable in variables:
-            if variable in self.program.sources:
-                return self.program.sources[variable].node.name
-            if variable not in self.program.values:
-                return f"the model's input {variable.name!r}"
+            current = variable
+            while current not in self.program.sources and self.program.readers.get(current):
+                current = self.program.readers[current][0]
+            if current in self.program.sources:
+                return self.program.sources[current].node.name
         return "the model's output"
 
     def _is_live(self, variable: relax.Var) -> bool:

@@ -42,8 +42,10 @@ def export_library(module: tvm.IRModule, carrier: Path | None, target: Path) -> 
         executable.export_library(str(target), options=list(_LINK_FLAGS))
     except RuntimeError as error:
         lines = str(error).strip().splitlines()
-        raise ToolchainError(f"TVM cannot link the library: {lines[-1] if lines else 'no message'};"
-                             " install g++ or clang++, or name one in the environment variable CXX") from error  # fmt: skip
+        reason = lines[-1] if lines else "no message"
+        raise ToolchainError(
+            f"TVM cannot link the library: {reason}; install g++ or clang++, or name one in the environment's CXX"
+        ) from error
 
 
 def host_name() -> str:

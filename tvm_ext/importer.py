@@ -107,7 +107,8 @@ def _clip(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
 
 
 def _pad(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
-    if attrs.get("mode", b"constant") != b"constant" or len(inputs) < 2 or not isinstance(inputs[1], tvm.ir.GenericConst):
+    constant = attrs.get("mode", b"constant") == b"constant"
+    if not constant or len(inputs) < 2 or not isinstance(inputs[1], tvm.ir.GenericConst):
         return None
     value = 0.0 if len(inputs) < 3 or inputs[2] is None else _scalar(inputs[2])
     pads, rank = inputs[1].value.numpy().tolist(), len(inputs[0].ty.shape)

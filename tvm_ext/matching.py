@@ -21,8 +21,9 @@ EIGHT_BIT = ("int8", "uint8")
 class Program:
     """The imported ``main`` indexed for matching.
 
-    `order`: the bound variables in program order. `values`: variable to expression (TVM's own map, for patterns). `readers`: variable to the variables whose
-    expressions read it. `codes`: quantisation of the variables that hold 8-bit codes, where it is known.
+    `order`: the bound variables in program order. `values`: variable to expression (TVM's own map, for patterns).
+    `readers`: variable to the variables whose expressions read it. `codes`: quantisation of the variables that hold
+    8-bit codes, where it is known. `constants`: small ONNX constants by name.
     """
 
     order: tuple[relax.Var, ...]
@@ -120,8 +121,10 @@ def dtype_of(expression: relax.Expr) -> str:
 
 
 def is_call(expression: relax.Expr, *names: str) -> bool:
-    """Whether the expression calls one of these Relax operators."""
-    return isinstance(expression, tvm.ir.Call) and isinstance(expression.op, tvm.ir.Op) and expression.op.name in names
+    """Whether the expression calls one of these Relax operators; without names, any operator."""
+    if not isinstance(expression, tvm.ir.Call) or not isinstance(expression.op, tvm.ir.Op):
+        return False
+    return not names or expression.op.name in names
 
 
 def array_of(expression: relax.Expr) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -130,8 +131,10 @@ def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, _RAISED_OPSET)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{model.graph.name}: opset {opset_of(model)} is older than {OLDEST_OPSET} and cannot be"
-                         f" converted ({reason}); export it with opset {_RAISED_OPSET} or later") from error  # fmt: skip
+        raise ModelError(
+            f"{model.graph.name}: opset {opset_of(model)} is older than {OLDEST_OPSET} and cannot be converted"
+            f" ({reason}); export it with opset {_RAISED_OPSET} or later"
+        ) from error
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
@@ -142,9 +145,8 @@ def _needs_shapes(node: onnx.NodeProto) -> bool:
     return node.op_type in ("Shape", "Size", "Split") or _attribute(node, "auto_pad", b"").startswith(b"SAME")
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:  # type: ignore[misc]
-    value = next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-    return value
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> dict[str, tuple[int, ...]]:
@@ -201,7 +203,7 @@ def _set_pads(node: onnx.NodeProto, mode: str, shapes: ShapeMap) -> None:
     strides = _attribute(node, "strides", None) or [1] * len(extents)
     dilations = _attribute(node, "dilations", None) or [1] * len(extents)
     before, after = [], []
-    for extent, k, stride, dilation in zip(extents, kernel, strides, dilations):
+    for extent, k, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
         total = max(0, (-(-extent // stride) - 1) * stride + (k - 1) * dilation + 1 - extent)
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
@@ -231,7 +233,7 @@ def _split_lengths(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap,
     if listed:
         return list(listed)
     if len(node.input) > 1 and node.input[1]:
-        return constants[node.input[1]].tolist() if node.input[1] in constants else None
+        return [int(length) for length in constants[node.input[1]]] if node.input[1] in constants else None
     if node.input[0] not in shapes:
         return None
     extent, parts = shapes[node.input[0]][axis], len(node.output)

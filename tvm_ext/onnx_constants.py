@@ -10,10 +10,12 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 # Folding stops at DequantizeLinear: a weight must reach the patterns as codes and scale.
-_FOLDABLE = frozenset("""
-    Add Cast Ceil Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather Identity Less Greater Max Min Mod Mul
-    Neg Not Pow QuantizeLinear Range Reciprocal Reshape Shape Size Slice Sqrt Squeeze Sub Tile Transpose Unsqueeze Where
-""".split())
+_FOLDABLE = frozenset((
+    "Add", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather",
+    "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Pow", "QuantizeLinear", "Range",
+    "Reciprocal", "Reshape", "Shape", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
+    "Where",
+))  # fmt: skip
 # Operands that are numbers of the operator, not data: folded through DequantizeLinear as well.
 _PARAMETER_OPERANDS = {"Clip": (1, 2), "Pad": (1, 2, 3)}
 
@@ -73,8 +75,9 @@ def fold(
         values = _evaluate(node, constants, shapes, opset)
         if values is None:
             remaining.append(node)
-        for name, value in zip(node.output, values or ()):
-            constants.add(name, np.asarray(value))
+            continue
+        for name, value in zip(node.output, values, strict=True):
+            constants.add(name, value)
     return fold_parameters(remaining, constants)
 
 
@@ -95,7 +98,7 @@ def _evaluate(
     node: onnx.NodeProto, constants: Constants, shapes: Mapping[str, tuple[int, ...]], opset: int
 ) -> Sequence[np.ndarray] | None:
     if node.op_type == "Constant":
-        return ReferenceEvaluator(node, opsets={"": opset}).run(None, {})  # type: ignore[no-any-return]
+        return _run(node, {}, opset)
     if node.op_type in ("Shape", "Size") and node.input[0] in shapes and node.input[0] not in constants:
         # The value does not matter, and this one takes no memory.
         return _run(node, {node.input[0]: np.broadcast_to(np.float32(0), shapes[node.input[0]])}, opset)
@@ -107,4 +110,4 @@ def _evaluate(
 
 
 def _run(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opset: int) -> Sequence[np.ndarray]:
-    return ReferenceEvaluator(node, opsets={"": opset}).run(None, dict(feeds))  # type: ignore[no-any-return]
+    return [np.asarray(value) for value in ReferenceEvaluator(node, opsets={"": opset}).run(None, dict(feeds))]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from npu_backend.errors import ModelError
 
@@ -32,7 +32,8 @@ def fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     inputs = {value.name: value for value in model_inputs(model)}
     for name in shapes:
         if name not in inputs:
-            raise ModelError(f"--shapes names {name!r}, which is no input of the model; its inputs: {', '.join(inputs)}")
+            names = ", ".join(inputs)
+            raise ModelError(f"--shapes names {name!r}, which is no input of the model; its inputs: {names}")
     if not any(name in shapes or _symbolic(value) for name, value in inputs.items()):
         return model
     fixed = onnx.ModelProto()
@@ -111,7 +112,7 @@ def _fix_input(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> None:
         return
     if any(extent < 1 for extent in shape):
         raise ModelError(f"--shapes gives input {value.name!r} {list(shape)}; every extent must be 1 or more")
-    if known and (len(shape) != len(dims) or any(isinstance(d, int) and d != s for d, s in zip(dims, shape))):
+    if known and (len(shape) != len(dims) or any(dim not in (s, str(dim)) for dim, s in zip(dims, shape, strict=True))):
         raise ModelError(f"--shapes gives input {value.name!r} {list(shape)}, but the model says {text}")
     del value.type.tensor_type.shape.dim[:]
     for extent in shape:

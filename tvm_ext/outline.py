@@ -40,8 +40,9 @@ def outline(module: tvm.IRModule, program: Program, matches: Sequence[Match]) ->
 def merge(module: tvm.IRModule) -> tvm.IRModule:
     """Composites gathered into partitions, each a function called ``npu_<k>`` in the order of its call."""
     merged = relax.transform.MergeCompositeFunctions()(module)
-    main, renamed, bindings = merged["main"], {}, []
-    functions = {}
+    main, bindings = merged["main"], []
+    renamed: dict[tvm.ir.GlobalVar, tvm.ir.GlobalVar] = {}
+    functions: dict[tvm.ir.GlobalVar, relax.Function] = {}
     for binding in (binding for block in main.body.blocks for binding in block.bindings):
         call = binding.value
         if isinstance(call, tvm.ir.Call) and isinstance(call.op, tvm.ir.GlobalVar):
@@ -74,7 +75,8 @@ def _composite(program: Program, match: Match, index: int) -> relax.Function:
     bindings.append(relax.VarBinding(result, program.values[match.root]))
     body = relax.SeqExpr([relax.DataflowBlock(bindings)], result)
     attributes = {"Composite": f"{CODEGEN}.{match.node.op_type}", "Primitive": True, MATCH_ATTRIBUTE: index}
-    function = relax.Function(list(dict.fromkeys(match.inputs)), body, match.root.ty, attrs=tvm.ir.DictAttrs(attributes))
+    parameters = list(dict.fromkeys(match.inputs))
+    function = relax.Function(parameters, body, match.root.ty, attrs=tvm.ir.DictAttrs(attributes))
     return relax.utils.copy_with_new_vars(function)
 
 

@@ -37,11 +37,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class NpuOp:
-    """An operator that the NPU runs: ONNX node name and type, and the program that holds it."""
+    """An operator that the NPU runs: ONNX node name and type, and the partition that holds it."""
 
     name: str
     op: str
-    program: str
+    partition: str
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,14 @@ def write_package(package: Package, path: str | Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise OutputError(f"{target}: the package cannot be written: {reason}; free space or choose another path") from error
+        raise OutputError(
+            f"{target}: the package cannot be written: {reason}; free space or choose another path"
+        ) from error
 
 
 def read_package(path: str | Path) -> Package:

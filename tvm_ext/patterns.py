@@ -24,7 +24,11 @@ _POOL = (*_TABLE, rules.two_dimensional, rules.no_dilated_window, rules.last_win
 
 @dataclass(frozen=True)
 class Entry:
-    """A composite: `operator` is the Relax name of the main call; `parts` are sub-patterns by name, ``main`` among them; `reads` the dequantised or raw inputs."""
+    """A composite: `operator` is the Relax name of the main call.
+
+    `parts` are sub-patterns by name, ``main`` among them; `reads` the dequantised or raw inputs; `on_codes` says that
+    the main call itself reads codes or float32, without a dequantise in the pattern.
+    """
 
     operator: str
     pattern: DFPattern
@@ -167,8 +171,14 @@ def coding_entries() -> tuple[Entry, ...]:
     x = wildcard()
     quantized, dequantized = _quantize(x), _dequantize(x)
     return (
-        Entry("relax.quantize", quantized, {"main": quantized}, [x], (rules.output_is_eight_bit, rules.output_has_codes),
-              convert.quantize, on_codes=True),
-        Entry("relax.dequantize", dequantized, {"main": dequantized}, [x], (rules.input_is_eight_bit, rules.inputs_have_codes),
-              convert.dequantize, on_codes=True),
+        Entry("relax.quantize", quantized, {"main": quantized}, [x],
+              (rules.output_is_eight_bit, rules.output_has_codes), convert.quantize, on_codes=True),
+        Entry("relax.dequantize", dequantized, {"main": dequantized}, [x],
+              (rules.input_is_eight_bit, rules.inputs_have_codes), convert.dequantize, on_codes=True),
     )  # fmt: skip
+
+
+@cache
+def known_operators() -> frozenset[str]:
+    """Relax operators that are in some entry."""
+    return frozenset({entry.operator for entry in (*entries(), *concatenation(2))})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ class _Rewrite:
             label = f"{self.node.name}.quantize"
             self.nodes.append(helper.make_node("QuantizeLinear", names, [self.node.output[0]], name=label))
 
-    def _append(self, inputs: Sequence[str], label: str, attributes: dict[str, int]) -> str:
+    def _append(self, inputs: Sequence[str], label: str, attributes: dict[str, Any]) -> str:
         name, output = f"{self.node.name}.{label}", f"{self.node.output[0]}.{label}"
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [output], name=name, **attributes))
         return output
@@ -113,10 +114,10 @@ def _one_input(r: _Rewrite) -> None:
     channels_last, axes = r.attribute("channels_last"), r.attribute("axes")
     if channels_last is not None and channels_last.i:
         raise ModelError(f"{r.node.op_type} {r.node.name!r}: channels_last is not supported; export channels first")
-    inputs, drop = [r.dequantize(0, "x")], ()
+    inputs, drop = [r.dequantize(0, "x")], list[str]()
     if axes is not None and r.opset >= _REDUCE_AXES_OPERAND:
         inputs.append(r.constants.add(f"{r.node.name}.axes", np.array(axes.ints, np.int64)))
-        drop = ("axes",)
+        drop.append("axes")
     r.compute(_ONE_INPUT[r.node.op_type], inputs, 3, drop)
 
 

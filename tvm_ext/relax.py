@@ -72,7 +72,7 @@ class _Part:
                 item = found[composites[value.op]]
                 taken.append(item)
                 known[variable] = item.match.root
-                known.update(zip(value.args, dict.fromkeys(item.match.inputs)))
+                known.update(zip(value.args, dict.fromkeys(item.match.inputs), strict=True))
             elif isinstance(value, relax.Var):
                 known[variable] = known[value]
             else:
@@ -88,7 +88,8 @@ def build_graph(name: str, part: _Part) -> Graph:
     program = part.found[0].match.program
     for variable in part.inputs:
         value = _value_name(program, variable)
-        tensor = Tensor(lowering.builder.unique(value), shape_of(variable), dtype_of(variable), program.codes.get(variable))
+        codes = program.codes.get(variable)
+        tensor = Tensor(lowering.builder.unique(value), shape_of(variable), dtype_of(variable), codes)
         lowering.tensors[variable] = lowering.builder.input(tensor, value)
     for found in part.found:
         lowering.tensors[found.match.root] = found.entry.converter(found.match, lowering)

@@ -141,7 +141,7 @@ def resize_scales_are_ratios(match: Match) -> bool:
     scales = match.node.input[2] if len(match.node.input) > 2 else ""
     if not scales or scales not in match.program.constants or not match.program.constants[scales].size:
         return True
-    ratios = np.float32(match.output_shape) / np.float32(match.input_shape())
+    ratios = np.array(match.output_shape, np.float32) / np.array(match.input_shape(), np.float32)
     return bool(np.array_equal(match.program.constants[scales].astype(np.float32), ratios))
 
 

@@ -70,7 +70,9 @@ class PlanOptions:
 def plan_options(command: Function) -> Function:
     """Adds the options of `PlanOptions` to a command."""
     options = (
-        click.option("--target", metavar="TEXT", help='As tvmc has it: "npu -machine=NAME -cores=N -strategy=NAME, llvm".'),
+        click.option(
+            "--target", metavar="TEXT", help='As tvmc has it: "npu -machine=NAME -cores=N -strategy=NAME, llvm".'
+        ),
         click.option("--machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default."),
         click.option("--cores", type=int, metavar="N", help="Its first N cores; all by default."),
         click.option("--strategy", metavar="NAME", help=f"How layers are divided; {DEFAULT_STRATEGY} by default."),
@@ -99,7 +101,7 @@ def parse_target(text: str) -> dict[str, str]:
     except ValueError as error:
         raise _option_error(f"--target {text!r}: {error}") from error
     if not words or words[0] != "npu":
-        raise _option_error(f"--target {text!r} must start with npu, for example \"npu -cores=3, llvm\"")
+        raise _option_error(f'--target {text!r} must start with npu, for example "npu -cores=3, llvm"')
     if host_words not in ([], ["llvm"]):
         raise _option_error(f"--target {text!r}: the host's part is {host.strip()!r}; use llvm or leave it out")
     return dict(_target_option(text, word) for word in words[1:])
@@ -123,7 +125,7 @@ def parse_shapes(text: str) -> dict[str, tuple[int, ...]]:
     while position < len(text):
         match = _SHAPE.match(text, position)
         if match is None or not all(part.strip().isdigit() for part in _extents(match)):
-            raise _option_error(f"--shapes {text!r} cannot be read; write \"name:[1,3,224,224]\", several with spaces")
+            raise _option_error(f'--shapes {text!r} cannot be read; write "name:[1,3,224,224]", several with spaces')
         shapes[match["name"]] = tuple(int(part) for part in _extents(match))
         position = match.end()
     return shapes

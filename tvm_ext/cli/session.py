@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from npu_backend.graph import Graph
 from npu_backend.machine_types import Machine
@@ -24,6 +25,7 @@ from npu_backend.strategies import strategy_named
 from tvm_ext.cli.options import Plan
 from tvm_ext.cli.talk import Step
 from tvm_ext.driver import FrontEnd, compile_imported, import_model
+from tvm_ext.onnx_load import model_inputs
 from tvm_ext.package import LIBRARY, Package, read_package
 
 PACKAGE_SUFFIX = ".tar"
@@ -109,7 +111,7 @@ def _programs_only(path: Path, front: FrontEnd, compiler: ProgramCompiler) -> Co
         programs=programs,
         npu_ops=len(parts.npu_ops),
         host_ops=tuple(HostOperator(op.name, op.op, op.reason) for op in parts.host_ops),
-        io_bytes=_tensor_bytes((*front.inputs, *front.outputs)),
+        io_bytes=_front_bytes(front),
         compile_seconds=sum(front.stage_seconds.values()) + compiler.seconds,
         package=None,
         graphs=tuple(parts.graphs.values()),
@@ -126,14 +128,22 @@ def _of_package(package: Package) -> Compiled:
         programs=package.programs,
         npu_ops=len(metadata.npu_ops),
         host_ops=tuple(HostOperator(op.name, op.op, op.reason) for op in metadata.host_ops),
-        io_bytes=_tensor_bytes((*metadata.inputs, *metadata.outputs)),
+        io_bytes=sum(_size_bytes(tensor.shape, tensor.dtype) for tensor in (*metadata.inputs, *metadata.outputs)),
         compile_seconds=metadata.compile_seconds,
         package=package,
     )
 
 
-def _tensor_bytes(tensors: Iterable[TensorInfo]) -> int:
-    return sum(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in tensors)
+def _front_bytes(front: FrontEnd) -> int:
+    inputs = [value.type.tensor_type for value in model_inputs(front.model)]
+    return sum(
+        _size_bytes([dim.dim_value for dim in tensor.shape.dim], tensor_dtype_to_np_dtype(tensor.elem_type).name)
+        for tensor in inputs
+    ) + sum(_size_bytes(shape, dtype) for shape, dtype in front.partitioned.outputs)
+
+
+def _size_bytes(shape: Sequence[int], dtype: str) -> int:
+    return prod(shape) * np.dtype(dtype).itemsize
 
 
 @contextmanager

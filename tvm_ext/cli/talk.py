@@ -45,11 +45,11 @@ class Talk:
         """Messages of level INFO with --verbose, else warnings, on the error stream."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         LOG.setLevel(level)
-        if not LOG.handlers:
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("npuc: %(message)s"))
-            LOG.addHandler(handler)
-            LOG.propagate = False
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("npuc: %(message)s"))
+        # Replaced, not added: one process may run several commands.
+        LOG.handlers[:] = [handler]
+        LOG.propagate = False
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Step]:
@@ -66,7 +66,9 @@ class Talk:
 
             def step(name: str, share: float | None = None) -> None:
                 _log_step(name, share)
-                bar.update(task, description=f"{title}: {name}", total=None if share is None else 1.0, completed=share or 0)
+                bar.update(
+                    task, description=f"{title}: {name}", total=None if share is None else 1.0, completed=share or 0
+                )
 
             yield step
 

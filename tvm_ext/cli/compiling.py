@@ -1,0 +1,123 @@
+"""``npuc compile``: an ONNX file to a package, or to any stage on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
+from tvm_ext.cli.talk import LOG, Talk
+
+if TYPE_CHECKING:
+    from npu_backend.graph import Graph
+    from tvm_ext.cli.options import Plan
+
+IMPORT_STAGE = "import"
+ASSEMBLY_SUFFIX = ".asm"
+
+
+def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --stop-after and --dump to a command."""
+    command = click.option("--dump", is_flag=True, help="Print that stage as text.")(command)
+    return click.option("--stop-after", metavar="STAGE", help=f"Stop after a pass: {IMPORT_STAGE} or one of the"
+                        " compiler's (a wrong name lists them).")(command)  # fmt: skip
+
+
+@click.command("compile")
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, metavar="PKG.tar", help="The package to write.")
+@plan_options
+@click.option(
+    "--dump-code", is_flag=True, help=f"Write the disassembly beside the package, as PKG.tar{ASSEMBLY_SUFFIX}."
+)
+@stage_options
+@talk_options
+def compile_command(model: Path, output: Path | None, dump_code: bool, stop_after: str | None, dump: bool, verbose: bool,
+                    quiet: bool, **plan: Any) -> None:  # fmt: skip
+    """Compile the ONNX file MODEL into a package that TVM's runtime alone executes."""
+    talk = Talk(verbose, quiet)
+    talk.set_up_log()
+    options = PlanOptions(**plan)
+    if stopped(model, options, stop_after, dump, talk):
+        return
+    if output is None:
+        raise click.UsageError("name the package to write with -o PKG.tar")
+    _compile(model, output, options.plan(), dump_code, talk)
+
+
+def _compile(model: Path, output: Path, plan: Plan, dump_code: bool, talk: Talk) -> None:
+    from npu_backend.files import check_writable, write_atomically  # noqa: PLC0415
+    from npu_backend.program import Program  # noqa: PLC0415
+    from npu_backend.report.stages import program_text  # noqa: PLC0415
+    from tvm_ext.cli.session import compile_file  # noqa: PLC0415
+    from tvm_ext.cli.tables import host_lines  # noqa: PLC0415
+    from tvm_ext.package import write_package  # noqa: PLC0415
+
+    assembly = output.with_name(output.name + ASSEMBLY_SUFFIX)
+    for path in (output, assembly) if dump_code else (output,):
+        check_writable(path)
+    with talk.progress("compile") as step:
+        compiled = compile_file(model, plan, step)
+    assert compiled.package is not None
+    write_package(compiled.package, output)
+    if dump_code:
+        texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
+        write_atomically(assembly, "".join(texts).encode())
+    talk.show(f"{output}: {compiled.name} for {compiled.machine}, {compiled.cores} cores, strategy {compiled.strategy};"
+              f" {len(compiled.programs)} NPU programs", *host_lines(compiled.npu_ops, compiled.host_ops))  # fmt: skip
+    LOG.info("compiled in %.3f s", compiled.compile_seconds)
+
+
+def stopped(model: Path, options: PlanOptions, stop_after: str | None, dump: bool, talk: Talk) -> bool:
+    """Does what --stop-after and --dump ask; False when they ask for nothing."""
+    if stop_after is None:
+        if dump:
+            raise click.UsageError("--dump prints the stage that --stop-after names; give both")
+        return False
+    from npu_backend.pipeline import STAGES  # noqa: PLC0415
+
+    if stop_after not in (IMPORT_STAGE, *STAGES):
+        raise click.UsageError(
+            f"--stop-after {stop_after}: no such stage; there are {', '.join((IMPORT_STAGE, *STAGES))}"
+        )
+    plan = options.plan()
+    from npu_backend.report.stages import stage_text  # noqa: PLC0415
+    from tvm_ext.driver import import_model  # noqa: PLC0415
+
+    with talk.progress("compile") as step:
+        step(IMPORT_STAGE, None)
+        front = import_model(model, plan.shapes)
+        stages = [_stage(graph, plan, stop_after) for graph in front.partitioned.graphs.values()]
+    for stage in stages:
+        if dump:
+            click.echo(stage_text(stage), nl=False)
+    talk.show(*([] if dump else [f"stopped after {stop_after}: {len(stages)} NPU graphs"]))
+    return True
+
+
+class _StopError(Exception):
+    """Raised by the observer at the stage asked for, which it carries."""
+
+    def __init__(self, stage: Any) -> None:
+        super().__init__("stop")
+        self.stage = stage
+
+
+def _stage(graph: Graph, plan: Plan, name: str) -> Any:
+    from npu_backend.pipeline import compile_graph  # noqa: PLC0415
+
+    if name == IMPORT_STAGE:
+        return graph
+
+    def observe(done: str, stage: Any) -> None:
+        if done == name:
+            raise _StopError(stage)
+
+    try:
+        compile_graph(graph, plan.machine, plan.strategy, observe)
+    except _StopError as stop:
+        return stop.stage
+    raise AssertionError(f"the pipeline never came to {name}")

@@ -1,0 +1,245 @@
+"""``npuc run``: an ONNX file or a package on the emulator, with its figures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tvm_ext.cli.compiling import stage_options, stopped
+from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
+from tvm_ext.cli.talk import LOG, Talk
+
+if TYPE_CHECKING:
+    from npu_backend.report.document import Run, Verification
+    from npu_backend.report.figures import TimedProgram
+    from tvm_ext.cli.session import Compiled
+    from tvm_ext.cli.tensors import Array
+
+CHECK_VARIABLE = "NPU_CHECK"
+# A second compile, for one core, is worth its time when the first took no longer than this.
+BASELINE_SECONDS = 30.0
+FAILED = 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to do with the compiled model."""
+
+    inputs: Path | None
+    outputs: Path | None
+    fill_mode: str | None
+    print_time: bool
+    verify: bool
+    reference: Path | None
+    tolerance_lsb: float
+    check: bool
+    timing_only: bool
+    threads: int
+    json_file: Path | None
+    baseline: bool | None
+
+
+@click.command("run")
+@click.argument("model", type=FILE)
+@plan_options
+@click.option("--inputs", type=FILE, metavar="FILE.npz", help="The inputs by name; made up by default.")
+@click.option("--outputs", type=FILE, metavar="FILE.npz", help="Write the outputs.")
+@click.option("--fill-mode", type=click.Choice(["random", "zeros", "ones"]),
+              help="How to make up inputs; random (always the same) by default.")  # fmt: skip
+@click.option("--print-time", is_flag=True, help="Print what compiling and emulating took.")
+@click.option("--verify", is_flag=True, help="Compare every output element with ONNX Runtime on the original file.")
+@click.option("--reference", type=FILE, metavar="FILE.onnx", help="The original file, to verify a package.")
+@click.option("--tolerance-lsb", type=click.FloatRange(min=0), default=0.0, metavar="N",
+              help="Let --verify accept differences up to N steps of the output's codes; 0 by default.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Trap races, reads of unwritten bytes and semaphores left over (slow).")
+@click.option("--timing-only", is_flag=True, help="Only the clock: compute no tensors.")
+@click.option("--threads", type=int, default=1, metavar="N", help="Host threads of the emulator; 1 by default.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the figures.")
+@click.option("--baseline/--no-baseline", default=None,
+              help="Also compile for one core, for the speed-up; by default when the first compile took less than"
+                   f" {BASELINE_SECONDS:.0f} s and the figures are printed.")  # fmt: skip
+@stage_options
+@talk_options
+def run_command(model: Path, verbose: bool, quiet: bool, stop_after: str | None, dump: bool, **given: Any) -> int:
+    """Compile the ONNX file MODEL, or take a package, and run it on the emulator."""
+    talk = Talk(verbose, quiet)
+    talk.set_up_log()
+    plan = PlanOptions(**{name: given.pop(name) for name in PlanOptions.__dataclass_fields__})
+    options = RunOptions(**given)
+    _check_options(options)
+    if stopped(model, plan, stop_after, dump, talk):
+        return 0
+    return _run(model, plan, options, talk)
+
+
+def _check_options(options: RunOptions) -> None:
+    if options.timing_only:
+        computing = ("inputs", "outputs", "fill_mode", "verify", "check")
+        flags = [f"--{name.replace('_', '-')}" for name in computing if getattr(options, name)]
+        if flags:
+            raise click.UsageError(f"--timing-only computes no tensors, so it leaves nothing for {', '.join(flags)}")
+    if options.inputs is not None and options.fill_mode is not None:
+        raise click.UsageError("--inputs and --fill-mode both say what the inputs are; give one of them")
+    if options.reference is not None and not options.verify:
+        raise click.UsageError("--reference is what --verify compares with; give both")
+    if not 1 <= options.threads <= 1024:
+        raise click.UsageError(f"--threads {options.threads}: use 1 to 1024")
+
+
+def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int:
+    from npu_backend.errors import EmulatorError  # noqa: PLC0415
+    from npu_backend.files import check_writable, write_atomically  # noqa: PLC0415
+    from npu_backend.report.document import run_document, to_json  # noqa: PLC0415
+
+    for path in filter(None, (options.outputs, options.json_file)):
+        check_writable(path)
+    inputs = _given_inputs(options)
+    compiled = _compiled(model, plan, options, talk)
+    try:
+        run, timed = _execute(model, compiled, inputs, options, talk)
+    except EmulatorError as error:
+        if not options.check:
+            raise
+        click.echo(f"Error: --check: {error}", err=True)
+        return FAILED
+    if options.json_file is not None:
+        write_atomically(options.json_file, to_json(run_document(run)))
+    _show(run, timed, compiled, plan, options, talk)
+    return FAILED if run.verify is not None and _differs(run.verify, options.tolerance_lsb) else 0
+
+
+def _given_inputs(options: RunOptions) -> dict[str, Array] | None:
+    from tvm_ext.cli.tensors import read_inputs  # noqa: PLC0415
+
+    return None if options.inputs is None else read_inputs(options.inputs)
+
+
+def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> Compiled:
+    from npu_backend.errors import OptionError  # noqa: PLC0415
+    from tvm_ext.cli.session import compile_file, is_package, read_compiled  # noqa: PLC0415
+
+    if not is_package(model):
+        with talk.progress("compile") as step:
+            return compile_file(model, plan.plan(), step, programs_only=options.timing_only)
+    if plan.given():
+        raise OptionError(f"{model} is compiled already: leave out {', '.join(plan.given())} or name the ONNX file")
+    if options.verify and options.reference is None:
+        raise OptionError(f"{model} is a package: name the ONNX file it was made of with --reference FILE.onnx")
+    if options.baseline:
+        raise OptionError(f"{model} is a package: --baseline compiles a second time, so name the ONNX file")
+    return read_compiled(model)
+
+
+def _execute(
+    model: Path, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
+) -> tuple[Run, tuple[TimedProgram, ...]]:
+    from npu_backend.report.document import Run  # noqa: PLC0415
+    from npu_backend.report.figures import figures  # noqa: PLC0415
+    from tvm_ext.cli.session import emulator_of, time_programs  # noqa: PLC0415
+
+    seconds, verification = 0.0, None
+    if not options.timing_only:
+        seconds, verification = _compute(model, compiled, inputs, options, talk)
+    start = time.perf_counter()
+    with talk.progress("time"), emulator_of(compiled.package) as library:
+        timed = time_programs(compiled.programs.values(), library)
+    seconds += time.perf_counter() - start
+    run = Run(
+        model=compiled.name,
+        machine=compiled.machine,
+        cores=compiled.cores,
+        strategy=compiled.strategy,
+        figures=figures(timed, compiled.cores, compiled.io_bytes),
+        npu_ops=compiled.npu_ops,
+        host_ops=compiled.host_ops,
+        compile_seconds=compiled.compile_seconds,
+        emulate_seconds=None if options.timing_only else seconds,
+        verify=verification,
+    )
+    return run, timed
+
+
+def _compute(
+    model: Path, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
+) -> tuple[float, Verification | None]:
+    """Runs the package, writes and verifies its outputs; the seconds are those of the run alone."""
+    from tvm_ext.cli.tensors import made_up_inputs, write_outputs  # noqa: PLC0415
+    from tvm_ext.cli.verify import verify  # noqa: PLC0415
+    from tvm_ext.driver import PackageRunner  # noqa: PLC0415
+
+    assert compiled.package is not None
+    if inputs is None:
+        inputs = made_up_inputs(compiled.package.metadata.inputs, options.fill_mode or "random")
+    with talk.progress("emulate") as step, PackageRunner(compiled.package) as runner:
+        step("run", None)
+        start = time.perf_counter()
+        with _checking(options.check):
+            outputs = runner.run(inputs, options.threads)
+        seconds = time.perf_counter() - start
+    if options.outputs is not None:
+        write_outputs(options.outputs, outputs)
+    if not options.verify:
+        return seconds, None
+    with talk.progress("verify"):
+        return seconds, verify(options.reference or model, inputs, outputs)
+
+
+@contextmanager
+def _checking(wanted: bool) -> Iterator[None]:
+    """The package's library reads from the environment whether to check, and reports traps as RuntimeError."""
+    from npu_backend.errors import EmulatorError  # noqa: PLC0415
+
+    before = os.environ.pop(CHECK_VARIABLE, None)
+    if wanted:
+        os.environ[CHECK_VARIABLE] = "1"
+    try:
+        yield
+    except RuntimeError as error:
+        raise EmulatorError(str(error)) from error
+    finally:
+        os.environ.pop(CHECK_VARIABLE, None)
+        if before is not None:
+            os.environ[CHECK_VARIABLE] = before
+
+
+def _show(
+    run: Run, timed: tuple[TimedProgram, ...], compiled: Compiled, plan: PlanOptions, options: RunOptions, talk: Talk
+) -> None:
+    from tvm_ext.cli.tables import run_tables, time_line, verification_line  # noqa: PLC0415
+
+    one_core_us = _one_core_us(compiled, plan, options, talk) if timed else None
+    talk.show(*run_tables(run, one_core_us, all_layers=talk.verbose))
+    if options.print_time or talk.verbose:
+        talk.show(time_line(run))
+    if options.check:
+        talk.show("checked: no race, no read of unwritten bytes, semaphores balanced")
+    if run.verify is not None:
+        failed = _differs(run.verify, options.tolerance_lsb)
+        if failed:
+            click.echo(f"Error: {verification_line(run.verify)}", err=True)
+        else:
+            talk.show(verification_line(run.verify))
+
+
+def _one_core_us(compiled: Compiled, plan: PlanOptions, options: RunOptions, talk: Talk) -> float | None:
+    from tvm_ext.cli.session import one_core_latency_us  # noqa: PLC0415
+
+    wanted = compiled.compile_seconds < BASELINE_SECONDS if options.baseline is None else options.baseline
+    if talk.quiet or not wanted or not compiled.graphs or (compiled.cores == 1 and not options.baseline):
+        return None
+    LOG.info("compile for one core")
+    with talk.progress("compile for one core"):
+        return one_core_latency_us(compiled.graphs, plan.plan().machine)
+
+
+def _differs(verification: Verification, tolerance_lsb: float) -> bool:
+    if not verification.mismatches:
+        return False
+    return tolerance_lsb == 0 or verification.max_lsb is None or verification.max_lsb > tolerance_lsb

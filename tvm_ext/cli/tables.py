@@ -1,0 +1,125 @@
+"""A run's figures as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from npu_backend.report.document import HostOperator, Run, Verification
+from npu_backend.report.figures import Figures
+from npu_backend.report.layers import LayerFigures
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SLOWEST = 10
+
+
+def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool) -> Iterator[RenderableType]:
+    """The summary, the cores, the layers (the slowest unless `all_layers`) and what stays on the host."""
+    yield f"{run.model} on {run.machine}, {_plural(run.cores, 'core')}, strategy {run.strategy}"
+    yield _summary(run, one_core_us)
+    if run.figures.layers:
+        yield _cores(run.figures)
+        yield _layers(run.figures, all_layers)
+    yield from host_lines(run.npu_ops, run.host_ops)
+
+
+def host_lines(npu_ops: int, host_ops: Sequence[HostOperator]) -> Iterator[str]:
+    """How many operators run where, and every operator of the host by name, grouped by reason."""
+    yield f"{_plural(npu_ops, 'ONNX node')} on the NPU, {len(host_ops)} on the host"
+    groups: dict[tuple[str, str], list[str]] = {}
+    for op in host_ops:
+        groups.setdefault((op.op, op.reason), []).append(op.name)
+    for (kind, reason), names in groups.items():
+        yield f"  host: {kind} {', '.join(names)}: {reason}"
+
+
+def verification_line(verification: Verification) -> str:
+    """What --verify found."""
+    head = f"verified against {verification.reference}: "
+    if not verification.mismatches:
+        return f"{head}all {verification.elements:,} elements equal"
+    steps = "unknown" if verification.max_lsb is None else f"{verification.max_lsb:.3g}"
+    largest = "not finite" if verification.max_abs is None else f"{verification.max_abs:.6g}"
+    return (f"{head}{verification.mismatches:,} of {verification.elements:,} elements differ, at most by {largest}"
+            f" (steps of the output's codes: {steps})")  # fmt: skip
+
+
+def _summary(run: Run, one_core_us: float | None) -> Table:
+    figures = run.figures
+    table = Table.grid(padding=(0, 2))
+    gain = f", {one_core_us / figures.latency_us:.2f}x one core's {_us(one_core_us)}" if one_core_us else ""
+    rows = [
+        ("latency", f"{_us(figures.latency_us)} = {figures.cycles:,} cycles{gain}"),
+        ("lower bound", f"{_us(figures.lower_bound_us)}, {figures.bound_share:.1%} of the latency"),
+        ("utilisation", f"{figures.utilization:.1%} of {figures.peak_macs_per_us / 1e6:.2f} TMAC/s"
+                        f" ({figures.macs / 1e6:,.1f} MMAC, {figures.macs_executed / 1e6:,.1f} executed)"),
+        ("traffic", f"DRAM {_bytes(figures.dram_bytes)}, between cores {_bytes(figures.noc_bytes)}"),
+        ("scratchpad", f"{_bytes(figures.spm_peak_bytes)} at the peak"),
+        ("energy", f"{figures.energy_uj:,.1f} uJ"),
+    ]  # fmt: skip
+    for row in rows if figures.layers else ():
+        table.add_row(*row)
+    return table
+
+
+def time_line(run: Run) -> str:
+    """What the host took."""
+    parts = [("compile", run.compile_seconds), ("emulation", run.emulate_seconds)]
+    return ", ".join(f"{name} {seconds:.3f} s" for name, seconds in parts if seconds is not None)
+
+
+def _cores(figures: Figures) -> Table:
+    table = _table(("core", "busy us", "sync us", "idle us", "DRAM", "MMAC"))
+    for index, core in enumerate(figures.per_core):
+        table.add_row(str(index), f"{core.busy_us:,.1f}", f"{core.sync_us:,.1f}", f"{core.idle_us:,.1f}",
+                      _bytes(core.dram_bytes), f"{core.macs / 1e6:,.1f}")  # fmt: skip
+    return table
+
+
+def _layers(figures: Figures, all_layers: bool) -> Table:
+    table = _table(
+        ("layer", "cycles", "share", "utilisation", "DRAM", "cores", "tiles", "split", "operators", "node"), 4
+    )
+    numbered = list(enumerate(figures.layers))
+    if not all_layers:
+        numbered = sorted(numbered, key=lambda row: -row[1].cycles)[:SLOWEST]
+        if len(figures.layers) > SLOWEST:
+            table.caption = f"the {SLOWEST} slowest of {len(figures.layers)} layers; -v shows all"
+    for index, layer in numbered:
+        table.add_row(str(index), *_layer_cells(figures, layer))
+    return table
+
+
+def _layer_cells(figures: Figures, layer: LayerFigures) -> tuple[str, ...]:
+    peak = layer.latency_us * figures.peak_macs_per_us
+    used = f"{layer.macs / peak:.1%}" if layer.macs and peak else "-"
+    share = f"{layer.latency_us / figures.latency_us:.1%}"
+    return (f"{layer.cycles:,}", share, used, _bytes(layer.dram_bytes), str(layer.cores), str(sum(layer.tiles)),
+            layer.split, layer.op, layer.name)  # fmt: skip
+
+
+def _table(columns: Sequence[str], texts: int = 0) -> Table:
+    """A table whose last `texts` columns are left-aligned."""
+    table = Table(box=None, header_style="bold", caption_justify="left", padding=(0, 1))
+    for index, name in enumerate(columns):
+        is_text = index >= len(columns) - texts + 1 if texts else False
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    return table
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _us(microseconds: float) -> str:
+    return f"{microseconds / 1000:,.3f} ms" if microseconds >= 10_000 else f"{microseconds:,.1f} us"
+
+
+def _bytes(count: int) -> str:
+    for limit, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= limit:
+            return f"{count / limit:,.2f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,61 @@
+"""Inputs and outputs of a run: read from and written to npz files, or made up."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npu_backend.errors import InputError
+from npu_backend.files import write_atomically
+from tvm_ext.package import TensorInfo
+
+Array = npt.NDArray[Any]
+FILL_MODES = ("random", "zeros", "ones")
+_SEED = 0
+
+
+def read_inputs(path: Path) -> dict[str, Array]:
+    """The arrays of an npz file by name; raises InputError when it is missing, damaged or no such file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise InputError(f"{path} holds one array without a name; save it by numpy.savez(file, NAME=array)")
+        with loaded as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is no npz file of plain arrays, or a damaged one: {error}") from error
+
+
+def write_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
+    """An npz file of the arrays by name, whole or not at all; raises OutputError."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **outputs)
+    write_atomically(path, buffer.getvalue())
+
+
+def made_up_inputs(infos: Sequence[TensorInfo], fill_mode: str) -> dict[str, Array]:
+    """Inputs that are the same at every run; random ones are uniform in [-1, 1), integers over their whole range."""
+    generator = np.random.default_rng(_SEED)
+    return {info.name: _filled(generator, info.shape, np.dtype(info.dtype), fill_mode) for info in infos}
+
+
+def _filled(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], fill_mode: str) -> Array:
+    if fill_mode != "random":
+        return np.full(shape, FILL_MODES.index(fill_mode) - 1, dtype)
+    if dtype.kind == "f":
+        return generator.uniform(-1, 1, shape).astype(dtype)
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)

@@ -1,0 +1,104 @@
+"""Outputs compared with ONNX Runtime's on the original file, every element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from npu_backend.errors import InputError, OptionError
+from npu_backend.report.document import Verification
+
+Array = npt.NDArray[Any]
+
+
+def verify(path: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Verification:
+    """Runs ONNX Runtime's default session on the file in `path` and compares.
+
+    Raises OptionError without ONNX Runtime, InputError when it refuses the model or the inputs.
+    """
+    name, expected = _reference(path, inputs, list(outputs))
+    steps = output_steps(onnx.load(path, load_external_data=False))
+    return compare(name, outputs, expected, steps)
+
+
+def compare(
+    reference: str, outputs: Mapping[str, Array], expected: Mapping[str, Array], steps: Mapping[str, float]
+) -> Verification:
+    """All elements of all outputs; `steps` gives the step of the codes behind a float output, where it is known."""
+    elements = mismatches = 0
+    max_abs: float | None = 0.0
+    max_lsb: float | None = 0.0
+    for name, wanted in expected.items():
+        got = outputs[name]
+        if got.shape != wanted.shape or got.dtype != wanted.dtype:
+            raise InputError(f"output {name!r} is {got.dtype}{list(got.shape)}, {reference} gives {wanted.dtype}"
+                             f"{list(wanted.shape)}: compile the package from the same file")  # fmt: skip
+        different = ~_equal(got, wanted)
+        elements += got.size
+        mismatches += int(different.sum())
+        if not different.any():
+            continue
+        largest = _largest_difference(got[different], wanted[different])
+        step = steps.get(name) if got.dtype.kind == "f" else 1.0
+        max_abs = _larger(max_abs, largest)
+        max_lsb = _larger(max_lsb, None if largest is None or step is None else largest / step)
+    return Verification(reference, elements, mismatches, max_lsb, max_abs)
+
+
+def output_steps(model: onnx.ModelProto) -> dict[str, float]:
+    """Scale of the codes behind each output that a DequantizeLinear makes, where it is one constant."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    steps = {}
+    for value in model.graph.output:
+        node = producers.get(value.name)
+        if node is not None and node.op_type == "DequantizeLinear" and node.input[1] in constants:
+            scale = numpy_helper.to_array(constants[node.input[1]])
+            if scale.size == 1 and float(scale.reshape(())) > 0:
+                steps[value.name] = float(scale.reshape(()))
+    return steps
+
+
+def _reference(path: Path, inputs: Mapping[str, Array], names: list[str]) -> tuple[str, dict[str, Array]]:
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError as error:
+        raise OptionError("--verify needs ONNX Runtime: install npu-backend[verify]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # On x86 without VNNI its u8 x s8 kernels saturate otherwise, and the reference would depend on the machine.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        results = session.run(names, dict(inputs))
+    except (ValueError, RuntimeError, *_runtime_errors(onnxruntime)) as error:
+        raise InputError(f"ONNX Runtime cannot run {path}, so there is nothing to verify against: {error}") from error
+    return f"onnxruntime {onnxruntime.__version__}", dict(zip(names, results, strict=True))
+
+
+def _runtime_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    """ONNX Runtime's own exceptions, which have no common base below Exception."""
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+
+
+def _equal(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:
+    same: npt.NDArray[np.bool_] = got == wanted
+    return same | (np.isnan(got) & np.isnan(wanted)) if got.dtype.kind == "f" else same
+
+
+def _largest_difference(got: Array, wanted: Array) -> float | None:
+    """None where one side is infinite or no number."""
+    largest = float(np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max())
+    return largest if np.isfinite(largest) else None
+
+
+def _larger(left: float | None, right: float | None) -> float | None:
+    return None if left is None or right is None else max(left, right)

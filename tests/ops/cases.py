@@ -32,7 +32,7 @@ from npu_backend.ops.attributes import (
 
 Shape = tuple[int, ...]
 Arrays = tuple[np.ndarray, ...]
-SMALLEST_SPM_BYTES = 4096
+SMALL_SPM_BYTES = 2048
 
 # Scales and zero points (as uint8; int8 has 128 less) of the inputs in turn, and of the output.
 _INPUT_CODES = ((0.02, 131), (0.035, 120), (0.011, 97))
@@ -57,7 +57,7 @@ class Case:
     output_code: tuple[float, int] = _OUTPUT_CODE
     same_code: bool = False
     channels_last: bool = True
-    spm_bytes: int = SMALLEST_SPM_BYTES
+    spm_bytes: int = SMALL_SPM_BYTES
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.label}-{self.dtype}"
@@ -86,6 +86,11 @@ def build(case: Case, *, prefix: bool = False) -> Graph:
     output = append_op(
         builder, case.kind, names, case.attributes, name="operator", dtype=dtype, quantization=quantization
     )
+    if case.kind == "transpose":
+        # A reshape insists on row-major order, or legalize would leave the turning to the host.
+        shape = (1, *builder.tensors[output].shape)
+        output = append_op(builder, "reshape", (output,), ReshapeAttributes(shape), name="rows", dtype=dtype,
+                           quantization=quantization)  # fmt: skip
     rank = len(builder.tensors[output].shape)
     builder.output(_turn(builder, output, (0, 3, 1, 2)) if rank == 4 and case.channels_last else output, "y")
     return builder.freeze()
@@ -148,7 +153,7 @@ def matrix_constants(
     return draw_constants
 
 
-def conv(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, spm_bytes: int = 8192,
+def conv(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, spm_bytes: int = 4096,
          per_channel: bool = True, bias: bool = True, **attributes: Any) -> Case:  # fmt: skip
     inputs = shape[3] // attributes.get("groups", 1)
     constants = matrix_constants(
@@ -157,19 +162,19 @@ def conv(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, spm
     return Case("conv2d", label, (shape,), ConvAttributes(**attributes), constants, spm_bytes=spm_bytes)
 
 
-def conv_transpose(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, per_channel: bool = True,
-                   bias: bool = True, **attributes: Any) -> Case:  # fmt: skip
+def conv_transpose(label: str, shape: Shape, outputs: int, kernel: tuple[int, int], *, spm_bytes: int = 8192,
+                   per_channel: bool = True, bias: bool = True, **attributes: Any) -> Case:  # fmt: skip
     constants = matrix_constants(
         (shape[3], outputs, *kernel), shape[3] * prod(kernel) // prod(attributes.get("strides", (1, 1))) + 1, outputs,
         per_channel=per_channel, bias=bias,
     )  # fmt: skip
-    return Case("conv_transpose2d", label, (shape,), ConvTransposeAttributes(**attributes), constants, spm_bytes=16384)
+    return Case("conv_transpose2d", label, (shape,), ConvTransposeAttributes(**attributes), constants, spm_bytes=spm_bytes)
 
 
 def dense(label: str, shape: Shape, outputs: int, *, bias: bool = True, per_channel: bool = True,
           clamp: tuple[int, int] | None = None) -> Case:  # fmt: skip
     constants = matrix_constants((shape[-1], outputs), shape[-1], outputs, per_channel=per_channel, bias=bias)
-    return Case("dense", label, (shape,), DenseAttributes(clamp), constants)
+    return Case("dense", label, (shape,), DenseAttributes(clamp), constants, spm_bytes=4096)
 
 
 def pool(label: str, shape: Shape, function: str, kernel: tuple[int, int], **attributes: Any) -> Case:
@@ -193,32 +198,32 @@ def moved(kind: str, label: str, shape: Shape, attributes: Any, **more: Any) -> 
 
 
 CONVOLUTIONS = (
-    conv("3x3", (1, 13, 11, 19), 37, (3, 3), pads=(1, 1, 1, 1)),
+    conv("3x3", (1, 13, 11, 19), 37, (3, 3), pads=(1, 1, 1, 1), spm_bytes=8192),
     conv("1x1", (1, 7, 9, 35), 50, (1, 1), bias=False, per_channel=False),
-    conv("batch", (2, 9, 8, 16), 32, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2)),
-    conv("stride3", (1, 17, 19, 5), 16, (3, 2), strides=(3, 3), pads=(0, 1, 2, 0)),
-    conv("5x1", (1, 11, 6, 8), 24, (5, 1), pads=(2, 0, 2, 0), strides=(1, 2)),
-    conv("dilated", (1, 15, 14, 12), 20, (3, 3), dilations=(3, 2), pads=(3, 2, 3, 2)),
-    conv("stem", (1, 23, 21, 3), 32, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
-    conv("clamp", (1, 8, 8, 16), 17, (3, 3), pads=(1, 1, 1, 1), clamp=(100, 180)),
-    conv("far-padding", (1, 3, 4, 6), 16, (3, 3), pads=(4, 3, 5, 4)),
+    conv("batch", (2, 9, 8, 16), 32, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2), spm_bytes=8192),
+    conv("stride3", (1, 17, 19, 5), 16, (3, 2), strides=(3, 3), pads=(0, 1, 2, 0), spm_bytes=2048),
+    conv("5x1", (1, 11, 6, 8), 24, (5, 1), pads=(2, 0, 2, 0), strides=(1, 2), spm_bytes=2048),
+    conv("dilated", (1, 15, 14, 12), 20, (3, 3), dilations=(3, 2), pads=(3, 2, 3, 2), spm_bytes=8192),
+    conv("stem", (1, 23, 21, 3), 32, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1), spm_bytes=2048),
+    conv("clamp", (1, 14, 13, 16), 17, (3, 3), pads=(1, 1, 1, 1), clamp=(100, 180), spm_bytes=8192),
+    conv("far-padding", (1, 3, 4, 6), 16, (3, 3), pads=(4, 3, 5, 4), spm_bytes=2048),
     conv("deep", (1, 3, 5, 330), 48, (3, 3), pads=(1, 1, 1, 1), spm_bytes=32768),
-    conv("pixel", (1, 1, 1, 131), 70, (1, 1), spm_bytes=8192),
+    conv("pixel", (1, 1, 1, 131), 70, (1, 1)),
     conv("groups", (1, 9, 7, 24), 36, (3, 3), pads=(1, 1, 1, 1), groups=3),
-    conv("groups-odd", (2, 6, 5, 15), 10, (2, 2), groups=5, strides=(2, 1), per_channel=False),
-    conv("depthwise", (1, 13, 10, 37), 37, (3, 3), pads=(1, 1, 1, 1), groups=37),
+    conv("groups-odd", (2, 6, 5, 15), 10, (2, 2), groups=5, strides=(2, 1), per_channel=False, spm_bytes=2048),
+    conv("depthwise", (1, 13, 10, 37), 37, (3, 3), pads=(1, 1, 1, 1), groups=37, spm_bytes=2048),
     conv("depthwise-stride", (2, 11, 12, 33), 33, (5, 5), pads=(2, 1, 2, 2), strides=(2, 2), groups=33, bias=False),
-    conv("depthwise-dilated", (1, 14, 13, 16), 16, (3, 3), pads=(2, 2, 2, 2), dilations=(2, 2), groups=16),
-    conv("multiplier", (1, 8, 7, 8), 16, (3, 3), pads=(1, 1, 1, 1), groups=8),
+    conv("depthwise-dilated", (1, 14, 13, 16), 16, (3, 3), pads=(2, 2, 2, 2), dilations=(2, 2), groups=16, spm_bytes=2048),
+    conv("multiplier", (1, 8, 7, 8), 16, (3, 3), pads=(1, 1, 1, 1), groups=8, spm_bytes=2048),
 )
 
 TRANSPOSED = (
     conv_transpose("2x2", (1, 7, 5, 24), 19, (2, 2), strides=(2, 2)),
     conv_transpose("3x3", (1, 6, 7, 10), 33, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)),
-    conv_transpose("4x4", (2, 5, 4, 8), 16, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1), bias=False),
-    conv_transpose("kernel<stride", (1, 5, 6, 6), 16, (2, 1), strides=(3, 3), per_channel=False),
-    conv_transpose("stride1", (1, 8, 6, 17), 20, (3, 2), pads=(0, 1, 2, 0)),
-    conv_transpose("stride3", (1, 4, 5, 5), 16, (5, 4), strides=(3, 2), pads=(2, 0, 1, 1), clamp=(90, 150)),
+    conv_transpose("4x4", (2, 5, 4, 8), 16, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1), bias=False, spm_bytes=4096),
+    conv_transpose("kernel<stride", (1, 5, 6, 6), 16, (2, 1), strides=(3, 3), per_channel=False, spm_bytes=4096),
+    conv_transpose("stride1", (1, 16, 11, 17), 20, (3, 2), pads=(0, 1, 2, 0)),
+    conv_transpose("stride3", (1, 4, 5, 5), 16, (5, 4), strides=(3, 2), pads=(2, 0, 1, 1), clamp=(90, 150), spm_bytes=4096),
 )
 
 PRODUCTS = (
@@ -226,20 +231,20 @@ PRODUCTS = (
     dense("rows", (13, 64), 40, bias=False),
     dense("rank3", (2, 7, 33), 35, per_channel=False),
     dense("long", (1, 700), 33, clamp=(60, 200)),
-    dense("narrow", (5, 9), 3),
+    dense("narrow", (350, 9), 3),
 )
 
 POOLS = (
     pool("2x2", (1, 14, 13, 19), "maximum", (2, 2), strides=(2, 2)),
     pool("3x3", (2, 9, 11, 21), "maximum", (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
-    pool("far-padding", (1, 5, 4, 7), "maximum", (4, 3), strides=(1, 3), pads=(3, 2, 2, 1)),
+    pool("far-padding", (1, 11, 10, 23), "maximum", (4, 3), strides=(1, 3), pads=(3, 2, 2, 1)),
     pool("3x3", (1, 10, 9, 17), "average_valid", (3, 3), pads=(1, 1, 1, 1)),
     pool("stride", (2, 11, 8, 16), "average_valid", (2, 3), strides=(3, 2), pads=(0, 1, 1, 0)),
     pool("3x3", (1, 10, 9, 33), "average_window", (3, 3), pads=(1, 1, 1, 1), strides=(2, 1)),
     Case("global_average_pool", "7x7", ((1, 7, 7, 83),)),
     Case("global_average_pool", "batch", ((2, 5, 11, 32),)),
     Case("mean2d", "7x7", ((1, 7, 7, 83),)),
-    Case("mean2d", "batch", ((2, 3, 5, 17),)),
+    Case("mean2d", "batch", ((2, 3, 5, 131),)),
 )
 
 RESIZES = (
@@ -257,18 +262,18 @@ ELEMENTWISE = (
     unary("identity"), unary("relu"), unary("clip", -0.4, 1.3), unary("leaky_relu", 0.1), unary("sigmoid"),
     unary("tanh"), unary("hard_sigmoid", 0.2, 0.5), unary("hard_swish"),
     Case("binary", "add", ((1, 9, 11, 19),) * 2, BinaryAttributes("add")),
-    Case("binary", "add-rank2", ((7, 33),) * 2, BinaryAttributes("add")),
+    Case("binary", "add-rank2", ((17, 133),) * 2, BinaryAttributes("add")),
     Case("binary", "add-channel", ((2, 5, 6, 37), (1, 1, 1, 37)), BinaryAttributes("add")),
     Case("binary", "multiply", ((2, 7, 5, 16),) * 2, BinaryAttributes("multiply"), output_code=(0.08, 110)),
     Case("binary", "multiply-gate", ((1, 8, 9, 40), (1, 1, 1, 40)), BinaryAttributes("multiply"),
          output_code=(0.08, 110)),
-    Case("binary", "multiply-map", ((1, 1, 1, 19), (1, 6, 7, 1)), BinaryAttributes("multiply"),
+    Case("binary", "multiply-map", ((1, 1, 1, 35), (1, 9, 8, 1)), BinaryAttributes("multiply"),
          output_code=(0.08, 110)),
 )  # fmt: skip
 
 SOFTMAXES = (
     Case("softmax", "rows", ((13, 37),), SoftmaxAttributes(1), output_code=(1 / 256, 0)),
-    Case("softmax", "classes", ((1, 1001),), SoftmaxAttributes(-1), output_code=(1 / 255, 0)),
+    Case("softmax", "classes", ((1, 1001),), SoftmaxAttributes(-1), output_code=(1 / 255, 0), spm_bytes=4096),
     Case("softmax", "rank3", ((2, 9, 21),), SoftmaxAttributes(2), output_code=(0.01, 5)),
     Case("softmax", "pixels", ((1, 7, 5, 21),), SoftmaxAttributes(3), output_code=(1 / 256, 0)),
 )
@@ -277,21 +282,21 @@ MOVEMENTS = (
     *(Case("concat", f"axis{axis}", tuple(tuple(n if i == axis else e for i, e in enumerate((2, 7, 5, 19)))
                                           for n in sizes), ConcatAttributes(axis))
       for axis, sizes in enumerate(((1, 2), (5, 7, 3), (1, 6), (16, 19, 3)))),
-    Case("concat", "rank2", ((3, 40), (3, 31)), ConcatAttributes(1), same_code=True),
+    Case("concat", "rank2", ((9, 140), (9, 131)), ConcatAttributes(1), same_code=True),
     moved("pad", "image", (1, 7, 9, 19), PadAttributes((0, 2, 1, 0), (0, 1, 3, 0), 120)),
     moved("pad", "all", (2, 5, 6, 16), PadAttributes((1, 0, 2, 3), (0, 4, 0, 5), 77)),
     moved("pad", "wide", (1, 2, 3, 8), PadAttributes((0, 9, 8, 0), (0, 9, 0, 0), 0)),
     moved("slice", "inside", (2, 9, 11, 37), SliceAttributes((1, 2, 3, 5), (2, 8, 11, 30), (1, 1, 1, 1))),
     moved("slice", "steps", (1, 14, 13, 20), SliceAttributes((0, 1, 0, 2), (1, 14, 12, 20), (1, 3, 2, 5))),
-    moved("slice", "rank2", (5, 97), SliceAttributes((0, 10), (5, 70), (2, 1))),
+    moved("slice", "rank2", (35, 297), SliceAttributes((0, 10), (35, 270), (2, 1))),
     moved("transpose", "matrix", (23, 37), TransposeAttributes((1, 0))),
     moved("transpose", "rank3", (5, 7, 11), TransposeAttributes((2, 0, 1))),
     moved("transpose", "rank4", (2, 5, 7, 16), TransposeAttributes((3, 1, 0, 2)), channels_last=False),
     moved("transpose", "rank5", (2, 3, 5, 4, 7), TransposeAttributes((4, 0, 3, 1, 2))),
-    moved("reshape", "flatten", (2, 5, 7, 16), ReshapeAttributes((2, 560)), spm_bytes=8192),
-    moved("reshape", "rows", (12, 70), ReshapeAttributes((30, 28))),
-    moved("reshape", "whole", (1, 7, 11, 13), ReshapeAttributes((1, 1001)), spm_bytes=8192),
-    moved("reshape", "rank5", (1, 6, 4, 24), ReshapeAttributes((1, 6, 4, 3, 8)), spm_bytes=8192),
+    moved("reshape", "flatten", (6, 5, 7, 16), ReshapeAttributes((6, 560)), spm_bytes=4096),
+    moved("reshape", "rows", (36, 70), ReshapeAttributes((90, 28))),
+    moved("reshape", "whole", (1, 7, 11, 13), ReshapeAttributes((1, 1001))),
+    moved("reshape", "rank5", (1, 18, 4, 24), ReshapeAttributes((1, 18, 4, 3, 8))),
 )  # fmt: skip
 
 # As they lie, with the axes of the graph's inputs stored in another order.
@@ -307,7 +312,7 @@ CONVERSIONS = tuple(
     for case in (
         Case("quantize", f"to-{dtype}", ((1, 9, 7, 21),), dtype="float32", output_dtype=dtype),
         Case("dequantize", "rank4", ((1, 9, 7, 21),), dtype=dtype, output_dtype="float32"),
-        Case("dequantize", "rank2", ((3, 101),), dtype=dtype, output_dtype="float32"),
+        Case("dequantize", "rank2", ((9, 101),), dtype=dtype, output_dtype="float32"),
     )
 )
 

@@ -34,7 +34,7 @@ def _interval(start: int, stop: int, multiple: int | None) -> st.SearchStrategy[
 
 
 @pytest.mark.parametrize("case", REGIONS, ids=str)
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_output_box_needs_only_its_input_boxes(case: Case, data: st.DataObject) -> None:
     graph = build(case)
@@ -54,7 +54,7 @@ def test_output_box_needs_only_its_input_boxes(case: Case, data: st.DataObject) 
 
 
 @pytest.mark.parametrize("case", REGIONS, ids=str)
-@settings(max_examples=25)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_parts_of_a_box_need_no_more_than_the_box(case: Case, data: st.DataObject) -> None:
     graph = build(case)

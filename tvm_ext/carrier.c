@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <tvm/ffi/c_api.h>
 
@@ -36,6 +37,11 @@ static uint32_t thread_count(void) {
     const char *text = getenv("NPU_THREADS");
     long count = text ? strtol(text, NULL, 10) : 1;
     return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : (uint32_t)count;
+}
+
+static uint32_t wants_check(void) {
+    const char *text = getenv("NPU_CHECK");
+    return text && strcmp(text, "1") == 0;
 }
 
 static const DLTensor *tensor_of(const TVMFFIAny *value) {
@@ -101,7 +107,7 @@ static int run_locked(npu_carried *carried, const TVMFFIAny *args, int32_t count
             inputs[input_count++] = data;
         }
     }
-    npu_run_options options = {.bytes = sizeof options, .threads = thread_count()};
+    npu_run_options options = {.bytes = sizeof options, .threads = thread_count(), .check = wants_check()};
     if (npu_run(carried->program, &options, inputs, outputs, &message) != NPU_OK) {
         return raise_error(carried, message.text);
     }

@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from npu_backend.errors import OutputError, ProgramError
+from npu_backend.errors import ProgramError
+from npu_backend.files import write_atomically
 
 FORMAT = "npu-package"
 FORMAT_VERSION = 1
@@ -80,24 +79,9 @@ class Package:
 
 def write_package(package: Package, path: str | Path) -> None:
     """Writes the tar whole or not at all; raises OutputError naming the path and the cause."""
-    target = Path(path)
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            _write_tar(package, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{target}: the package cannot be written: {reason}; free space or choose another path"
-        ) from error
+    file = io.BytesIO()
+    _write_tar(package, file)
+    write_atomically(Path(path), file.getvalue())
 
 
 def read_package(path: str | Path) -> Package:
@@ -115,7 +99,7 @@ def read_package(path: str | Path) -> Package:
     return Package(_metadata(source, described["metadata"]), members[LIBRARY], programs)
 
 
-def _write_tar(package: Package, file: io.BufferedWriter) -> None:
+def _write_tar(package: Package, file: io.BytesIO) -> None:
     files = {LIBRARY: package.library}
     files |= {f"{symbol}{PROGRAM_SUFFIX}": program for symbol, program in package.programs.items()}
     described = {
@@ -130,13 +114,6 @@ def _write_tar(package: Package, file: io.BufferedWriter) -> None:
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o644
             tar.addfile(member, io.BytesIO(data))
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read_members(path: Path) -> dict[str, bytes]:

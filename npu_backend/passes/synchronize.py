@@ -34,7 +34,8 @@ def synchronize(placed: Placed) -> Synchronized:
     clocks = _Clocks(cores * ENGINES)
     hazards = _Hazards(placed, cores * ENGINES)
     for index, step in enumerate(placed.scheduled.steps):
-        clocks.add(index, engine_of(step), hazards.before(step))
+        engine = engine_of(step)
+        clocks.add(index, engine, hazards.before(step, clocks.now[engine]))
         hazards.add(index, step, clocks.sequence[index])
     waits = tuple(tuple(semaphores) for semaphores in clocks.waits)
     signals = tuple(tuple(semaphores) for semaphores in clocks.signals)
@@ -89,7 +90,8 @@ class _Hazards:
 
     def __init__(self, placed: Placed, engines: int) -> None:
         self.placed, self.engines = placed, engines
-        self.accesses: dict[int | str, list[tuple[int, int, Box, bool]]] = {}
+        # Buffer to engine to what the engine did there, in order: its sequence number, the box, whether it wrote.
+        self.accesses: dict[int | str, dict[int, list[tuple[int, Box, bool]]]] = {}
         self.last: dict[int, np.ndarray] = {}
         self.inherited: dict[int, np.ndarray] = {}
         self.retired: list[_Retired] = [_Retired(engines) for _ in placed.scheduled.tiled.resident.partitioned.machine.cores]
@@ -102,13 +104,17 @@ class _Hazards:
             ending.setdefault(buffer.last_step, []).append(number)
         return ending
 
-    def before(self, step: Step) -> np.ndarray:
-        """For every engine, how many of its steps must be finished before this one."""
-        needed = np.zeros(self.engines, np.int64)
+    def before(self, step: Step, finished: np.ndarray) -> np.ndarray:
+        """For every engine, how many of its steps must be finished before this one.
+
+        `finished` is what the step's own engine knows already; older steps need not be looked at.
+        """
+        needed, own, known = finished.copy(), engine_of(step), finished.tolist()
         for access, is_write in _accesses(step):
-            for engine, sequence, box, wrote in self.accesses.get(access.buffer, ()):
-                if (is_write or wrote) and sequence > needed[engine] and box.overlaps(access.box):
-                    needed[engine] = sequence
+            for engine, done in self.accesses.get(access.buffer, {}).items():
+                if engine != own:
+                    sequence = _latest_conflict(done, access.box, is_write, known[engine])
+                    needed[engine] = max(needed[engine], sequence)
             if is_write and isinstance(access.buffer, int):
                 np.maximum(needed, self._inherited(access.buffer), out=needed)
         return needed
@@ -125,7 +131,8 @@ class _Hazards:
         """Notes what a step touched, and retires the buffers that end with it."""
         engine = engine_of(step)
         for access, is_write in _accesses(step):
-            self.accesses.setdefault(access.buffer, []).append((engine, sequence, access.box, is_write))
+            done = self.accesses.setdefault(access.buffer, {}).setdefault(engine, [])
+            done.append((sequence, access.box, is_write))
             if isinstance(access.buffer, int):
                 last = self.last.setdefault(access.buffer, np.zeros(self.engines, np.int64))
                 last[engine] = sequence
@@ -135,6 +142,16 @@ class _Hazards:
                 last = np.maximum(self.last[buffer], self._inherited(buffer))
                 self.retired[description.core].add(start, start + description.size_bytes, last)
                 self.accesses.pop(buffer)
+
+
+def _latest_conflict(done: list[tuple[int, Box, bool]], box: Box, is_write: bool, known: int) -> int:
+    """The newest step after `known` whose access conflicts with one to `box`, or 0."""
+    for sequence, other, wrote in reversed(done):
+        if sequence <= known:
+            return 0
+        if (is_write or wrote) and other.overlaps(box):
+            return sequence
+    return 0
 
 
 class _Retired:

@@ -69,16 +69,20 @@ static npu_status validate_machine(const npu_program *program, npu_message *mess
 static npu_status validate_core(const npu_program *program, uint32_t index, npu_message *message) {
     const npu_record_core *core = &program->cores[index];
     const uint32_t lanes[] = {core->lanes_input_channels, core->lanes_output_channels, core->lanes_pixels,
-                              core->depthwise_channels, core->depthwise_pixels, core->vector_lanes};
+                              core->depthwise_channels, core->depthwise_pixels, core->vector_lanes, core->spm_banks};
     for (size_t i = 0; i < sizeof lanes / sizeof *lanes; ++i) {
         if (lanes[i] == 0 || lanes[i] > MAX_LANES) {
-            return npu_fail(message, NPU_BAD_PROGRAM, "core %u: %u lanes are out of range 1..%u", index, lanes[i],
+            return npu_fail(message, NPU_BAD_PROGRAM, "core %u: %u lanes or banks, not in 1..%u", index, lanes[i],
                             MAX_LANES);
         }
     }
     if (!positive(core->clock_mhz) || !none_negative(core->rate, NPU_TYPE_COUNT)) {
         return npu_fail(message, NPU_BAD_PROGRAM, "core %u: clock %g MHz or a rate is not finite or negative", index,
                         core->clock_mhz);
+    }
+    if (core->folds_kernel_width > 1) {
+        return npu_fail(message, NPU_BAD_PROGRAM, "core %u: folds_kernel_width is %u, not 0 or 1", index,
+                        core->folds_kernel_width);
     }
     if (core->spm_bytes > MAX_SPM_BYTES) {
         return npu_fail(message, NPU_BAD_PROGRAM, "core %u: a scratchpad of %llu bytes is beyond 32-bit addresses",

@@ -227,6 +227,8 @@ def test_an_instruction_belongs_to_its_engine() -> None:
         (lambda p: replace(p, machine={**p.machine, "static_mw": -1.0}), "machine: a latency or energy"),
         (lambda p: replace(p, cores=({**p.cores[0], "clock_mhz": 0.0}, p.cores[1])), "core 0: clock 0 MHz"),
         (lambda p: replace(p, cores=(p.cores[0], {**p.cores[1], "vector_lanes": 0})), "core 1: 0 lanes"),
+        (lambda p: replace(p, cores=(p.cores[0], {**p.cores[1], "spm_banks": 0})), "core 1: 0 lanes or banks"),
+        (lambda p: replace(p, cores=({**p.cores[0], "folds_kernel_width": 2}, p.cores[1])), "folds_kernel_width is 2"),
         (lambda p: replace(p, resources=({"bytes_per_ns": float("inf"), "name": "dram"},)), "resource 0: inf bytes/ns"),
         (lambda p: replace(p, path_steps=(1,)), "path step 0: resource 1 of 1"),
         (lambda p: replace(p, paths=({**p.paths[0], "step_count": 2},)), "path 0: "),

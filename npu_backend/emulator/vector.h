@@ -90,6 +90,19 @@ NPU_INLINE npu_code npu_code_of(uint32_t type) {
     return code;
 }
 
+/* ONNX Runtime's x86 kernels whose zero points take part in float32 sums see int8 as uint8 with 128 added to codes and
+ * zero points: read with this code, offset the zero point, and flip what is written in the range of uint8.
+ */
+NPU_INLINE npu_code npu_unsigned_code(uint32_t type) {
+    npu_code code = npu_code_of(type);
+    code.bias = 0;
+    return code;
+}
+
+NPU_INLINE int32_t npu_unsigned_zero_point(int32_t zero_point, uint32_t type) {
+    return type == NPU_TYPE_INT8 ? (int32_t)((uint32_t)zero_point + 128) : zero_point;
+}
+
 NPU_INLINE int32_t npu_decode(uint8_t byte, npu_code code) {
     return (int32_t)(uint8_t)(byte ^ code.flip) - code.bias;
 }

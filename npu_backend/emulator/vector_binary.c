@@ -1,4 +1,4 @@
-/* BINARY: element-wise functions of two quantised tensors, as npu_backend/ops/numerics_eltwise.py states them. */
+/* BINARY: element-wise functions of two quantised tensors: in_uint8 of npu_backend/ops/numerics_eltwise.py. */
 #include "vector.h"
 
 typedef struct {
@@ -9,8 +9,7 @@ typedef struct {
     float left_ratio; /* of the product, for a multiply */
     float right_ratio;
     float offset;
-    float low;
-    float high;
+    uint8_t flip; /* of the output */
 } constants;
 
 NPU_INLINE void add_lanes(const constants *k, const uint8_t *left, const uint8_t *right, size_t lanes,
@@ -18,7 +17,7 @@ NPU_INLINE void add_lanes(const constants *k, const uint8_t *left, const uint8_t
     for (size_t i = 0; i < lanes; ++i) {
         float inner = fmaf((float)npu_decode(right[i], k->right), k->right_ratio, k->offset);
         float sum = fmaf((float)npu_decode(left[i], k->left), k->left_ratio, inner);
-        output[i] = (uint8_t)npu_round(npu_clamp(sum, k->low, k->high));
+        output[i] = (uint8_t)npu_round(npu_clamp(sum, 0.0f, 255.0f)) ^ k->flip;
     }
 }
 
@@ -28,7 +27,7 @@ NPU_INLINE void multiply_lanes(const constants *k, const uint8_t *left, const ui
         int32_t a = npu_subtract(npu_decode(left[i], k->left), k->left_zero_point);
         int32_t b = npu_subtract(npu_decode(right[i], k->right), k->right_zero_point);
         float scaled = (float)npu_multiply(a, b) * k->left_ratio + k->offset;
-        output[i] = (uint8_t)npu_round(npu_clamp(scaled, k->low, k->high));
+        output[i] = (uint8_t)npu_round(npu_clamp(scaled, 0.0f, 255.0f)) ^ k->flip;
     }
 }
 
@@ -51,21 +50,21 @@ NPU_LEVELS(multiply, (const void *context, uint8_t *const at[], size_t n), (cont
 
 static constants prepare(const npu_binary *op) {
     constants k = {0};
-    k.left = npu_code_of(op->left_type);
-    k.right = npu_code_of(op->right_type);
-    k.left_zero_point = op->left_zero_point;
-    k.right_zero_point = op->right_zero_point;
-    k.low = npu_type_low(op->output_type);
-    k.high = npu_type_high(op->output_type);
+    k.left = npu_unsigned_code(op->left_type);
+    k.right = npu_unsigned_code(op->right_type);
+    k.left_zero_point = npu_unsigned_zero_point(op->left_zero_point, op->left_type);
+    k.right_zero_point = npu_unsigned_zero_point(op->right_zero_point, op->right_type);
+    k.flip = npu_unsigned_code(op->output_type).flip;
+    float output_zero_point = (float)npu_unsigned_zero_point(op->output_zero_point, op->output_type);
     if (op->function == NPU_BINARY_MULTIPLY) {
         k.left_ratio = op->left_scale * op->right_scale / op->output_scale;
-        k.offset = (float)op->output_zero_point;
+        k.offset = output_zero_point;
         return k;
     }
     k.left_ratio = op->left_scale / op->output_scale;
     k.right_ratio = op->right_scale / op->output_scale;
-    float right_offset = k.right_ratio * (float)op->right_zero_point;
-    k.offset = (float)op->output_zero_point - fmaf(k.left_ratio, (float)op->left_zero_point, right_offset);
+    float right_offset = k.right_ratio * (float)k.right_zero_point;
+    k.offset = output_zero_point - fmaf(k.left_ratio, (float)k.left_zero_point, right_offset);
     return k;
 }
 

@@ -20,8 +20,7 @@ typedef struct {
     float input_scale;
     float output_scale;
     float output_zero_point;
-    float low;
-    float high;
+    uint8_t flip; /* of the output */
 } average;
 
 typedef struct {
@@ -99,7 +98,7 @@ NPU_INLINE void average_lanes(const window *at, size_t channel, size_t lanes, co
     }
     for (size_t lane = 0; lane < lanes; ++lane) {
         float value = sums[lane] / at->count / k->output_scale + k->output_zero_point;
-        output[lane] = (uint8_t)npu_round(npu_clamp(value, k->low, k->high));
+        output[lane] = (uint8_t)npu_round(npu_clamp(value, 0.0f, 255.0f)) ^ k->flip;
     }
 }
 
@@ -117,7 +116,8 @@ NPU_LEVELS(average, (const window *at, size_t channels, const average *k, uint8_
 
 static average prepare(const npu_pool *op) {
     average k = {npu_code_of(op->input_type), op->input_zero_point, op->input_scale, op->output_scale,
-                 (float)op->output_zero_point, npu_type_low(op->output_type), npu_type_high(op->output_type)};
+                 (float)npu_unsigned_zero_point(op->output_zero_point, op->output_type),
+                 npu_unsigned_code(op->output_type).flip};
     return k;
 }
 

@@ -108,7 +108,8 @@ class Binary(_Elementwise):
         codes = [quantization_of(graph.tensor(name)) for name in (*op.inputs, op.output)]
         flat = [value for code in codes for value in (np.float32(code.scale), code.zero_point)]
         function = {"add": numerics_eltwise.add, "multiply": numerics_eltwise.multiply}[a.function]
-        return function(left, *flat[:2], right, *flat[2:], np.dtype(graph.tensor(op.output).dtype))
+        dtype = np.dtype(graph.tensor(op.output).dtype)
+        return numerics_eltwise.in_uint8(function, left, *flat[:2], right, *flat[2:], dtype)
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A BINARY instruction per four axes."""

@@ -121,3 +121,8 @@ def to_unsigned(x: IntegerArray) -> npt.NDArray[np.uint8]:
     if x.dtype == np.uint8:
         return x.view(np.uint8)
     return np.ascontiguousarray(x).view(np.uint8) ^ np.uint8(0x80)
+
+
+def from_unsigned(x: npt.NDArray[np.uint8], dtype: DType) -> IntegerArray:
+    """The inverse of `to_unsigned`: uint8 as codes of an 8-bit `dtype`."""
+    return x if np.dtype(dtype) == np.uint8 else (np.ascontiguousarray(x) ^ np.uint8(0x80)).view(np.int8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,9 +13,12 @@ from npu_backend.ops.numerics_core import (
     IntegerArray,
     apply_table,
     fma,
+    from_unsigned,
     integer_range,
     quantize,
     requantize_table,
+    to_unsigned,
+    unsigned_zero_point,
 )
 
 
@@ -91,6 +94,27 @@ def multiply(
     product = (a.astype(np.int32) - a_zero_point) * (b.astype(np.int32) - b_zero_point)
     scaled = product.astype(FLOAT) * multiply_constant(a_scale, b_scale, y_scale)
     return saturate_rint(scaled + FLOAT(y_zero_point), dtype)
+
+
+def in_uint8(
+    function: Callable[..., IntegerArray],
+    a: IntegerArray,
+    a_scale: np.float32,
+    a_zero_point: int,
+    b: IntegerArray,
+    b_scale: np.float32,
+    b_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
+    dtype: DType,
+) -> IntegerArray:
+    """`add` or `multiply` between QuantizeLinear -> DequantizeLinear pairs: int8 codes rewritten as uint8 (see
+    `unsigned_zero_point`), whose zero points round otherwise.
+    """
+    left = to_unsigned(a), a_scale, unsigned_zero_point(a_zero_point, a.dtype)
+    right = to_unsigned(b), b_scale, unsigned_zero_point(b_zero_point, b.dtype)
+    result = function(*left, *right, y_scale, unsigned_zero_point(y_zero_point, dtype), np.uint8)
+    return from_unsigned(result.view(np.uint8), dtype)
 
 
 def concat(

@@ -15,9 +15,12 @@ from npu_backend.ops.numerics_core import (
     IntegerArray,
     byte_values,
     dequantize,
+    from_unsigned,
     integer_range,
     quantize,
     round_saturate,
+    to_unsigned,
+    unsigned_zero_point,
 )
 
 Pair = tuple[int, int]
@@ -80,6 +83,25 @@ def average_pool(
         count = kernel[0] * kernel[1] if count_include_pad else (bottom - top) * (right - left)
         y[:, row, column, :] = _quantize_with_float_zero_point(total / FLOAT(count), y_scale, y_zero_point, x.dtype)
     return y
+
+
+def average_pool_in_uint8(
+    x: IntegerArray,
+    x_scale: np.float32,
+    x_zero_point: int,
+    kernel: Pair,
+    y_scale: np.float32,
+    y_zero_point: int,
+    strides: Pair = (1, 1),
+    pads: Pads = (0, 0, 0, 0),
+    count_include_pad: bool = False,
+) -> IntegerArray:
+    """`average_pool` between QuantizeLinear -> DequantizeLinear pairs: int8 codes rewritten as uint8 (see
+    `unsigned_zero_point`), whose zero point rounds otherwise.
+    """
+    codes, (x_zero, y_zero) = to_unsigned(x), (unsigned_zero_point(zero, x.dtype) for zero in (x_zero_point, y_zero_point))
+    pooled = average_pool(codes, x_scale, x_zero, kernel, y_scale, y_zero, strides, pads, count_include_pad)
+    return from_unsigned(pooled.view(np.uint8), x.dtype)
 
 
 def global_average_multiplier(x_scale: np.float32, y_scale: np.float32, pixels: int) -> np.float32:

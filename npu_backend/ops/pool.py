@@ -45,7 +45,7 @@ class Pool2d(OpSpec):
         a, x, y = op.attributes, graph.tensor(op.inputs[0]), graph.tensor(op.output)
         if a.function == "maximum":
             return numerics.max_pool(inputs[0], a.kernel, a.strides, a.pads)
-        return numerics.average_pool(
+        return numerics.average_pool_in_uint8(
             inputs[0], np.float32(quantization_of(x).scale), quantization_of(x).zero_point, a.kernel,
             np.float32(quantization_of(y).scale), quantization_of(y).zero_point, a.strides, a.pads,
             a.function == "average_window",

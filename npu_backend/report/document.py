@@ -26,14 +26,14 @@ class Verification:
     """Outputs compared with a reference, all elements of all outputs together.
 
     `max_lsb` is the largest difference in steps of the output's codes, None where an output has no known step.
-    `max_abs` is in the outputs' own unit.
+    `max_abs` is in the outputs' own unit, None where one side only is infinite or no number.
     """
 
     reference: str
     elements: int
     mismatches: int
     max_lsb: float | None
-    max_abs: float
+    max_abs: float | None
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def figures(programs: Sequence[TimedProgram], cores: int, model_io_bytes: int | 
         macs_executed=sum(row.macs for row in rows),
         dram_bytes=sum(row.dram_bytes for row in rows),
         noc_bytes=sum(row.network_bytes for row in rows),
-        spm_peak_bytes=max((peak for timed in programs for peak in timed.program.metadata["spm_peak_bytes"]), default=0),
+        spm_peak_bytes=max((max(timed.program.metadata["spm_peak_bytes"]) for timed in programs), default=0),
         energy_uj=sum(timed.timing.energy_pj for timed in programs) / 1e6,
         peak_macs_per_us=sum(map(peak_macs_per_us, programs[0].program.cores)) if programs else 0.0,
         per_core=tuple(_core(programs, core) for core in range(cores)),
@@ -106,12 +106,13 @@ def lower_bound_us(programs: Sequence[Program], model_io_bytes: int | None = Non
     """
     if not programs:
         return 0.0
-    macs = sum(layer["macs"] for program in programs for layer in program.metadata["layers"])
+    macs: int = sum(layer["macs"] for program in programs for layer in program.metadata["layers"])
     compute_us = _ratio(macs, sum(map(peak_macs_per_us, programs[0].cores)))
     io_bytes = sum(map(_port_bytes, programs)) if model_io_bytes is None else model_io_bytes
-    constant_bytes = sum(program.metadata["constant_bytes"] for program in programs)
+    constant_bytes: int = sum(program.metadata["constant_bytes"] for program in programs)
     # GB/s are bytes a nanosecond.
-    return max(compute_us, (constant_bytes + io_bytes) / programs[0].metadata["dram_peak_gb_per_s"] / 1000)
+    dram_us: float = (constant_bytes + io_bytes) / programs[0].metadata["dram_peak_gb_per_s"] / 1000
+    return max(compute_us, dram_us)
 
 
 def peak_macs_per_us(core: Record) -> float:

@@ -48,7 +48,7 @@ def partitioned_text(partitioned: Partitioned) -> str:
     """Every layer's split: direction, reason, and each core's output box."""
     names = [core.name for core in partitioned.machine.cores]
     lines = [f"splits {partitioned.fused.graph.name} on {partitioned.machine.name}: {', '.join(names)}"]
-    for index, (layer, split) in enumerate(zip(partitioned.fused.layers, partitioned.splits)):
+    for index, (layer, split) in enumerate(zip(partitioned.fused.layers, partitioned.splits, strict=True)):
         boxes = " ".join(map(_box, split.boxes))
         lines.append(f"  {index}: {layer.output} {split.direction} {boxes}  # {split.reason}")
     return _joined(lines)
@@ -69,7 +69,7 @@ def tiled_text(tiled: Tiled) -> str:
     """Every core's tiles of every layer: how many, the largest, working bytes and the estimate."""
     fused = tiled.resident.partitioned.fused
     lines = [f"tilings {fused.graph.name} planned share {tiled.planned_share:.2g}"]
-    for index, (layer, tilings) in enumerate(zip(fused.layers, tiled.tilings)):
+    for index, (layer, tilings) in enumerate(zip(fused.layers, tiled.tilings, strict=True)):
         lines.append(f"  {index}: {layer.output}")
         lines += [f"    core {core}: {_tiles(tiling.parts)}, {tiling.working_bytes} bytes, {tiling.estimate_ns:.0f} ns"
                   for core, tiling in enumerate(tilings) if tiling is not None]  # fmt: skip
@@ -91,10 +91,9 @@ def placed_text(placed: Placed) -> str:
     """Every buffer's address, size and life; the peak of every core."""
     name = placed.scheduled.tiled.resident.partitioned.fused.graph.name
     lines = [f"placement {name} peaks {' '.join(map(str, placed.peak_bytes))}"]
-    lines += [
-        f"  core {buffer.core} {address}+{buffer.size_bytes} steps {buffer.first_step}..{buffer.last_step} {buffer.label}"
-        for buffer, address in sorted(zip(placed.scheduled.buffers, placed.addresses), key=_by_core_and_start)
-    ]
+    buffers = sorted(zip(placed.scheduled.buffers, placed.addresses, strict=True), key=_by_core_and_start)
+    lines += [f"  core {buffer.core} {address}+{buffer.size_bytes} steps {buffer.first_step}..{buffer.last_step}"
+              f" {buffer.label}" for buffer, address in buffers]  # fmt: skip
     return _joined(lines)
 
 
@@ -104,7 +103,7 @@ def synchronized_text(synchronized: Synchronized) -> str:
     steps = synchronized.placed.scheduled.steps
     name = synchronized.placed.scheduled.tiled.resident.partitioned.fused.graph.name
     lines = [f"semaphores {name} {synchronized.semaphore_count}"]
-    for index, (step, waits, signals) in enumerate(zip(steps, synchronized.waits, synchronized.signals)):
+    for index, (step, waits, signals) in enumerate(zip(steps, synchronized.waits, synchronized.signals, strict=True)):
         if waits or signals:
             parts = [f"wait {' '.join(map(str, waits))}"] * bool(waits)
             parts += [f"signal {' '.join(map(str, signals))}"] * bool(signals)
@@ -163,7 +162,9 @@ def _tiles(parts: tuple[TilePart, ...]) -> str:
 
 def _step(scheduled: Scheduled, index: int, step: Step) -> str:
     names = [instruction.name for instruction in step.instructions]
-    counted = " ".join(f"{names.count(name)}x{name}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
+    counted = " ".join(
+        f"{names.count(name)}x{name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)
+    )
     reads, writes = (" ".join(_access(scheduled, access) for access in part) for part in (step.reads, step.writes))
     return f"  {index}: {_engine(step.core, step.engine)} {counted}: {reads} -> {writes}  # {step.origin}"
 

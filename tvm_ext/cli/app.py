@@ -37,13 +37,11 @@ class _Group(click.Group):
             raise _ClosedPipeError from error
         # Evaluated only when something was raised: importing the errors takes longer than --help may.
         except _npu_error() as error:
-            mistake = click.ClickException(str(error))
-            mistake.exit_code = USER_MISTAKE
-            raise mistake from error
+            raise click.ClickException(str(error)) from error
 
 
 def _npu_error() -> type[Exception]:
-    from npu_backend.errors import NpuError  # noqa: PLC0415
+    from npu_backend.errors import NpuError
 
     return NpuError
 

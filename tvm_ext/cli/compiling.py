@@ -35,8 +35,16 @@ def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @stage_options
 @talk_options
-def compile_command(model: Path, output: Path | None, dump_code: bool, stop_after: str | None, dump: bool, verbose: bool,
-                    quiet: bool, **plan: Any) -> None:  # fmt: skip
+def compile_command(
+    model: Path,
+    output: Path | None,
+    dump_code: bool,
+    stop_after: str | None,
+    dump: bool,
+    verbose: bool,
+    quiet: bool,
+    **plan: Any,
+) -> None:
     """Compile the ONNX file MODEL into a package that TVM's runtime alone executes."""
     talk = Talk(verbose, quiet)
     talk.set_up_log()
@@ -49,12 +57,12 @@ def compile_command(model: Path, output: Path | None, dump_code: bool, stop_afte
 
 
 def _compile(model: Path, output: Path, plan: Plan, dump_code: bool, talk: Talk) -> None:
-    from npu_backend.files import check_writable, write_atomically  # noqa: PLC0415
-    from npu_backend.program import Program  # noqa: PLC0415
-    from npu_backend.report.stages import program_text  # noqa: PLC0415
-    from tvm_ext.cli.session import compile_file  # noqa: PLC0415
-    from tvm_ext.cli.tables import host_lines  # noqa: PLC0415
-    from tvm_ext.package import write_package  # noqa: PLC0415
+    from npu_backend.files import check_writable, write_atomically
+    from npu_backend.program import Program
+    from npu_backend.report.stages import program_text
+    from tvm_ext.cli.session import compile_file
+    from tvm_ext.cli.tables import host_lines
+    from tvm_ext.package import write_package
 
     assembly = output.with_name(output.name + ASSEMBLY_SUFFIX)
     for path in (output, assembly) if dump_code else (output,):
@@ -77,15 +85,15 @@ def stopped(model: Path, options: PlanOptions, stop_after: str | None, dump: boo
         if dump:
             raise click.UsageError("--dump prints the stage that --stop-after names; give both")
         return False
-    from npu_backend.pipeline import STAGES  # noqa: PLC0415
+    from npu_backend.pipeline import STAGES
 
     if stop_after not in (IMPORT_STAGE, *STAGES):
         raise click.UsageError(
             f"--stop-after {stop_after}: no such stage; there are {', '.join((IMPORT_STAGE, *STAGES))}"
         )
     plan = options.plan()
-    from npu_backend.report.stages import stage_text  # noqa: PLC0415
-    from tvm_ext.driver import import_model  # noqa: PLC0415
+    from npu_backend.report.stages import stage_text
+    from tvm_ext.driver import import_model
 
     with talk.progress("compile") as step:
         step(IMPORT_STAGE, None)
@@ -107,7 +115,7 @@ class _StopError(Exception):
 
 
 def _stage(graph: Graph, plan: Plan, name: str) -> Any:
-    from npu_backend.pipeline import compile_graph  # noqa: PLC0415
+    from npu_backend.pipeline import compile_graph
 
     if name == IMPORT_STAGE:
         return graph

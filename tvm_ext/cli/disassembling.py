@@ -18,10 +18,10 @@ ENGINES = ("load", "store", "network", "matrix", "vector")
 @click.option("--engine", type=click.Choice(ENGINES), help="Of this engine only.")
 def disasm_command(file: Path, core: int | None, engine: str | None) -> None:
     """Print the instructions of FILE, a package or a program file inside one."""
-    from npu_backend.errors import OptionError  # noqa: PLC0415
-    from npu_backend.isa import Engine  # noqa: PLC0415
-    from npu_backend.program import Program  # noqa: PLC0415
-    from npu_backend.report.stages import disassembly  # noqa: PLC0415
+    from npu_backend.errors import OptionError
+    from npu_backend.isa import Engine
+    from npu_backend.program import Program
+    from npu_backend.report.stages import disassembly
 
     for symbol, data in _programs(file).items():
         program = Program.from_bytes(data)
@@ -33,9 +33,9 @@ def disasm_command(file: Path, core: int | None, engine: str | None) -> None:
 
 
 def _programs(file: Path) -> Mapping[str, bytes]:
-    from npu_backend.errors import ProgramError  # noqa: PLC0415
-    from tvm_ext.cli.session import is_package  # noqa: PLC0415
-    from tvm_ext.package import read_package  # noqa: PLC0415
+    from npu_backend.errors import ProgramError
+    from tvm_ext.cli.session import is_package
+    from tvm_ext.package import read_package
 
     if is_package(file):
         return read_package(file).programs

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 def machines_command(name: str | None) -> None:
     """List the shipped machines, or describe the machine NAME (or a file that ends in .toml)."""
-    from npu_backend.machine import load_machine, machine_names  # noqa: PLC0415
+    from npu_backend.machine import load_machine, machine_names
 
     if name is not None:
         _describe(load_machine(name))
         return
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for column in ("machine", "cores", "TMAC/s", "network", "description"):
@@ -36,7 +36,7 @@ def machines_command(name: str | None) -> None:
 
 
 def _describe(machine: Machine) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     talk, network, dram = Talk(), machine.network, machine.dram
     reach = "cores reach each other's scratchpads" if network.cores_reach_each_other else "cores meet in DRAM only"
@@ -78,8 +78,9 @@ def ops_command(model: Path | None, shapes: str | None) -> None:
 
 
 def _list_kinds() -> None:
-    from npu_backend.ops import registered_ops  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
+
+    from npu_backend.ops import registered_ops
 
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for column in ("operator", "meaning", "may be divided along"):
@@ -95,7 +96,7 @@ def _axes(spec: OpSpec) -> str:
 
 
 def _list_nodes(model: Path, shapes: Any) -> None:
-    from tvm_ext.driver import import_model  # noqa: PLC0415
+    from tvm_ext.driver import import_model
 
     parts = import_model(model, shapes).partitioned
     reasons = {op.name: op.reason for op in parts.host_ops}

@@ -54,8 +54,8 @@ class PlanOptions:
 
         Raises OptionError for options that do not exist or contradict one another, MachineError for the machine.
         """
-        from npu_backend.machine import load_machine  # noqa: PLC0415
-        from npu_backend.strategies import strategy_named  # noqa: PLC0415
+        from npu_backend.machine import load_machine
+        from npu_backend.strategies import strategy_named
 
         target = parse_target(self.target) if self.target is not None else {}
         machine = load_machine(_agreed("machine", self.machine, target) or DEFAULT_MACHINE)
@@ -151,6 +151,6 @@ def _integer(name: str, value: str | None) -> int | None:
 
 
 def _option_error(message: str) -> Exception:
-    from npu_backend.errors import OptionError  # noqa: PLC0415
+    from npu_backend.errors import OptionError
 
     return OptionError(message)

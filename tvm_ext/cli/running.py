@@ -94,9 +94,9 @@ def _check_options(options: RunOptions) -> None:
 
 
 def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int:
-    from npu_backend.errors import EmulatorError  # noqa: PLC0415
-    from npu_backend.files import check_writable, write_atomically  # noqa: PLC0415
-    from npu_backend.report.document import run_document, to_json  # noqa: PLC0415
+    from npu_backend.errors import EmulatorError
+    from npu_backend.files import check_writable, write_atomically
+    from npu_backend.report.document import run_document, to_json
 
     for path in filter(None, (options.outputs, options.json_file)):
         check_writable(path)
@@ -116,14 +116,14 @@ def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int
 
 
 def _given_inputs(options: RunOptions) -> dict[str, Array] | None:
-    from tvm_ext.cli.tensors import read_inputs  # noqa: PLC0415
+    from tvm_ext.cli.tensors import read_inputs
 
     return None if options.inputs is None else read_inputs(options.inputs)
 
 
 def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> Compiled:
-    from npu_backend.errors import OptionError  # noqa: PLC0415
-    from tvm_ext.cli.session import compile_file, is_package, read_compiled  # noqa: PLC0415
+    from npu_backend.errors import OptionError
+    from tvm_ext.cli.session import compile_file, is_package, read_compiled
 
     if not is_package(model):
         with talk.progress("compile") as step:
@@ -140,9 +140,9 @@ def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -
 def _execute(
     model: Path, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[Run, tuple[TimedProgram, ...]]:
-    from npu_backend.report.document import Run  # noqa: PLC0415
-    from npu_backend.report.figures import figures  # noqa: PLC0415
-    from tvm_ext.cli.session import emulator_of, time_programs  # noqa: PLC0415
+    from npu_backend.report.document import Run
+    from npu_backend.report.figures import figures
+    from tvm_ext.cli.session import emulator_of, time_programs
 
     seconds, verification = 0.0, None
     if not options.timing_only:
@@ -170,9 +170,9 @@ def _compute(
     model: Path, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[float, Verification | None]:
     """Runs the package, writes and verifies its outputs; the seconds are those of the run alone."""
-    from tvm_ext.cli.tensors import made_up_inputs, write_outputs  # noqa: PLC0415
-    from tvm_ext.cli.verify import verify  # noqa: PLC0415
-    from tvm_ext.driver import PackageRunner  # noqa: PLC0415
+    from tvm_ext.cli.tensors import made_up_inputs, write_outputs
+    from tvm_ext.cli.verify import verify
+    from tvm_ext.driver import PackageRunner
 
     assert compiled.package is not None
     if inputs is None:
@@ -194,7 +194,7 @@ def _compute(
 @contextmanager
 def _checking(wanted: bool) -> Iterator[None]:
     """The package's library reads from the environment whether to check, and reports traps as RuntimeError."""
-    from npu_backend.errors import EmulatorError  # noqa: PLC0415
+    from npu_backend.errors import EmulatorError
 
     before = os.environ.pop(CHECK_VARIABLE, None)
     if wanted:
@@ -212,7 +212,7 @@ def _checking(wanted: bool) -> Iterator[None]:
 def _show(
     run: Run, timed: tuple[TimedProgram, ...], compiled: Compiled, plan: PlanOptions, options: RunOptions, talk: Talk
 ) -> None:
-    from tvm_ext.cli.tables import run_tables, time_line, verification_line  # noqa: PLC0415
+    from tvm_ext.cli.tables import run_tables, time_line, verification_line
 
     one_core_us = _one_core_us(compiled, plan, options, talk) if timed else None
     talk.show(*run_tables(run, one_core_us, all_layers=talk.verbose))
@@ -229,7 +229,7 @@ def _show(
 
 
 def _one_core_us(compiled: Compiled, plan: PlanOptions, options: RunOptions, talk: Talk) -> float | None:
-    from tvm_ext.cli.session import one_core_latency_us  # noqa: PLC0415
+    from tvm_ext.cli.session import one_core_latency_us
 
     wanted = compiled.compile_seconds < BASELINE_SECONDS if options.baseline is None else options.baseline
     if talk.quiet or not wanted or not compiled.graphs or (compiled.cores == 1 and not options.baseline):

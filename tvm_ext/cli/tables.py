@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.table import Table
+
 from npu_backend.report.document import HostOperator, Run, Verification
 from npu_backend.report.figures import Figures
 from npu_backend.report.layers import LayerFigures
-from rich.table import Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,16 +51,17 @@ def verification_line(verification: Verification) -> str:
 def _summary(run: Run, one_core_us: float | None) -> Table:
     figures = run.figures
     table = Table.grid(padding=(0, 2))
+    peak = f"{figures.peak_macs_per_us / 1e6:.2f} TMAC/s"
+    executed = f"{figures.macs / 1e6:,.1f} MMAC in the model, {figures.macs_executed / 1e6:,.1f} executed"
     gain = f", {one_core_us / figures.latency_us:.2f}x one core's {_us(one_core_us)}" if one_core_us else ""
     rows = [
         ("latency", f"{_us(figures.latency_us)} = {figures.cycles:,} cycles{gain}"),
         ("lower bound", f"{_us(figures.lower_bound_us)}, {figures.bound_share:.1%} of the latency"),
-        ("utilisation", f"{figures.utilization:.1%} of {figures.peak_macs_per_us / 1e6:.2f} TMAC/s"
-                        f" ({figures.macs / 1e6:,.1f} MMAC, {figures.macs_executed / 1e6:,.1f} executed)"),
+        ("utilisation", f"{figures.utilization:.1%} of {peak}, {executed}"),
         ("traffic", f"DRAM {_bytes(figures.dram_bytes)}, between cores {_bytes(figures.noc_bytes)}"),
         ("scratchpad", f"{_bytes(figures.spm_peak_bytes)} at the peak"),
         ("energy", f"{figures.energy_uj:,.1f} uJ"),
-    ]  # fmt: skip
+    ]
     for row in rows if figures.layers else ():
         table.add_row(*row)
     return table
@@ -81,7 +83,7 @@ def _cores(figures: Figures) -> Table:
 
 def _layers(figures: Figures, all_layers: bool) -> Table:
     table = _table(
-        ("layer", "cycles", "share", "utilisation", "DRAM", "cores", "tiles", "split", "operators", "node"), 4
+        ("layer", "cycles", "share", "utilisation", "DRAM", "cores", "tiles", "split", "operators", "node"), 3
     )
     numbered = list(enumerate(figures.layers))
     if not all_layers:
@@ -102,10 +104,10 @@ def _layer_cells(figures: Figures, layer: LayerFigures) -> tuple[str, ...]:
 
 
 def _table(columns: Sequence[str], texts: int = 0) -> Table:
-    """A table whose last `texts` columns are left-aligned."""
+    """A table of numbers, its last `texts` columns words."""
     table = Table(box=None, header_style="bold", caption_justify="left", padding=(0, 1))
     for index, name in enumerate(columns):
-        is_text = index >= len(columns) - texts + 1 if texts else False
+        is_text = index >= len(columns) - texts
         table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     return table
 

@@ -31,7 +31,7 @@ class Talk:
     @cached_property
     def console(self) -> Console:
         """Standard output."""
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
 
@@ -57,8 +57,8 @@ class Talk:
         if self.quiet or not sys.stderr.isatty():
             yield _log_step
             return
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -67,7 +67,7 @@ def output_steps(model: onnx.ModelProto) -> dict[str, float]:
 
 def _reference(path: Path, inputs: Mapping[str, Array], names: list[str]) -> tuple[str, dict[str, Array]]:
     try:
-        import onnxruntime  # noqa: PLC0415
+        import onnxruntime
     except ImportError as error:
         raise OptionError("--verify needs ONNX Runtime: install npu-backend[verify]") from error
     options = onnxruntime.SessionOptions()
@@ -78,15 +78,15 @@ def _reference(path: Path, inputs: Mapping[str, Array], names: list[str]) -> tup
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         results = session.run(names, dict(inputs))
-    except (ValueError, RuntimeError, *_runtime_errors(onnxruntime)) as error:
+    except _refusals(onnxruntime) as error:
         raise InputError(f"ONNX Runtime cannot run {path}, so there is nothing to verify against: {error}") from error
     return f"onnxruntime {onnxruntime.__version__}", dict(zip(names, results, strict=True))
 
 
-def _runtime_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
-    """ONNX Runtime's own exceptions, which have no common base below Exception."""
-    state = onnxruntime.capi.onnxruntime_pybind11_state
-    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+def _refusals(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: ValueError for inputs, and its own exceptions, which have no common base."""
+    state = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    return ValueError, RuntimeError, *(kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def _equal(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from npu_backend.box import Box
+from npu_backend.box import Box, subtract_all
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.isa import Engine
 from npu_backend.machine_types import Machine
@@ -109,6 +109,12 @@ class Partitioned:
     def out_box(self, layer_index: int, core: int) -> Box | None:
         """The core's part of the layer's output."""
         return self.splits[layer_index].boxes[core]
+
+    def owned(self, layer_index: int, core: int) -> tuple[Box, ...]:
+        """What of its part the core is to hand on: elements that several cores compute belong to the first."""
+        boxes = self.splits[layer_index].boxes
+        own = boxes[core]
+        return () if own is None else subtract_all(own, [box for box in boxes[:core] if box is not None])
 
 
 @dataclass(frozen=True)

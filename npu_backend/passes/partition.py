@@ -81,11 +81,20 @@ def _axes(fused: Fused, layer: Layer, machine: Machine) -> dict[str, tuple[int, 
 def _split(candidate: _Candidate, strategy: Strategy) -> Split:
     directions = strategy.directions
     cores = len(candidate.machine.cores)
-    if directions is Directions.SINGLE or cores == 1 or not candidate.axes:
-        reason = "strategy single" if directions is Directions.SINGLE else "one core" if cores == 1 else "indivisible"
+    if directions is Directions.SINGLE or cores == 1:
+        reason = "strategy single" if cores > 1 else "one core"
         return Split("single", (candidate.output_box, *[None] * (cores - 1)), reason)
+    if not candidate.axes:
+        return _indivisible(candidate, cores)
     direction, reason = _direction(candidate, strategy)
     return Split(direction, _boxes(candidate, *candidate.axes[direction]), reason)
+
+
+def _indivisible(candidate: _Candidate, cores: int) -> Split:
+    """One core computes what leaves the graph; what others read is computed by each, so that it need not move."""
+    if candidate.layer.output in candidate.fused.readers:
+        return Split("replicated", (candidate.output_box,) * cores, "indivisible, and read by all cores")
+    return Split("single", (candidate.output_box, *[None] * (cores - 1)), "indivisible")
 
 
 def _direction(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:

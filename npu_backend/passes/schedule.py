@@ -131,15 +131,13 @@ class _Builder:
             self._fetch(index, core, piece)
 
     def _owners(self, index: int, box: Box) -> list[tuple[int, Box]]:
-        """The box in disjoint pieces, each with a core that computes it."""
-        partitioned, owners, rest = self.tiled.resident.partitioned, [], [box]
-        for core in partitioned.cores_of(index):
-            own = partitioned.out_box(index, core)
-            assert own is not None
-            owners += [(core, piece) for part in rest if not (piece := part.intersect(own)).is_empty]
-            rest = [piece for part in rest for piece in part.subtract(own)]
-        assert not rest, f"nobody computes {rest} of layer {index}"
-        return owners
+        """The box in disjoint pieces, each with the core that hands it on."""
+        partitioned = self.tiled.resident.partitioned
+        pieces = [(core, owned.intersect(box)) for core in partitioned.cores_of(index)
+                  for owned in partitioned.owned(index, core)]  # fmt: skip
+        filled = [(core, piece) for core, piece in pieces if not piece.is_empty]
+        assert sum(piece.size for _, piece in filled) == box.size, f"nobody computes all of {box} of layer {index}"
+        return filled
 
     @property
     def _direct(self) -> bool:
@@ -317,10 +315,16 @@ class _CoreLayer:
         name = self.layer.output
         if name not in self.builder.stored:
             return
-        tensor = self.builder.fused.graph.tensor(name)
-        source = self._operand(part, name, part.out_box)
-        instructions = store_box(tensor, self.builder.dram.tensors[name], source)
-        reads, writes = (Access(source.address.buffer, part.out_box),), (Access(name, part.out_box),)
+        for owned in self.builder.tiled.resident.partitioned.owned(self.index, self.core):
+            piece = owned.intersect(part.out_box)
+            if not piece.is_empty:
+                self._store_piece(part, piece)
+
+    def _store_piece(self, part: TilePart, piece: Box) -> None:
+        tensor = self.builder.fused.output(self.layer)
+        source = self._operand(part, tensor.name, piece)
+        instructions = store_box(tensor, self.builder.dram.tensors[tensor.name], source)
+        reads, writes = (Access(source.address.buffer, piece),), (Access(tensor.name, piece),)
         self._step(Engine.STORE, instructions, reads, writes, self.layer.ops[-1].origin[0])
 
     def _step(

@@ -133,7 +133,8 @@ class _Finder:
         if node.op_type in _CODING:
             return "the operators around it run on the host"
         value = self.program.values[variable]
-        if is_call(value) and value.op.name not in known_operators():
+        call = self.program.resolve(value.tuple_value) if isinstance(value, relax.TupleGetItem) else value
+        if is_call(call) and call.op.name not in known_operators():
             return f"the NPU has no {node.op_type}"
         plain = [read for read in self._reads(variable) if dtype_of(read) == "float32"
                  and not is_call(self.program.resolve(read), "relax.dequantize")]  # fmt: skip
@@ -171,7 +172,7 @@ class _Finder:
     def _is_live(self, variable: relax.Var) -> bool:
         value = self.program.values[variable]
         used = variable in self.program.outputs or bool(self.program.readers.get(variable))
-        return used and isinstance(value, tvm.ir.Call) and variable in self.dependent
+        return used and isinstance(value, tvm.ir.Call | relax.TupleGetItem) and variable in self.dependent
 
 
 def _dependent_on_input(program: Program, order: Iterable[relax.Var]) -> frozenset[relax.Var]:

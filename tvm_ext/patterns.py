@@ -180,5 +180,5 @@ def coding_entries() -> tuple[Entry, ...]:
 
 @cache
 def known_operators() -> frozenset[str]:
-    """Relax operators that are in some entry."""
-    return frozenset({entry.operator for entry in (*entries(), *concatenation(2))})
+    """Relax operators that are in some entry, and split, whose quantised form the clean-up makes slices of."""
+    return frozenset({"relax.split", *(entry.operator for entry in (*entries(), *concatenation(2)))})

@@ -48,3 +48,15 @@ class ToolchainError(NpuError):
 
 class OutputError(NpuError):
     """A file that could not be written whole; nothing half-written is left behind."""
+
+
+class DoesNotFitError(Exception):
+    """Inside the compiler: a layer's tiles or a schedule's buffers do not fit a core's scratchpad.
+
+    The fit pass then keeps less in the scratchpads and tries again; a user only ever sees its CapacityError.
+    """
+
+    def __init__(self, layer_index: int, core: int, demand_bytes: int, room_bytes: int) -> None:
+        super().__init__(f"layer {layer_index} core {core}: {demand_bytes} > {room_bytes} bytes")
+        self.layer_index, self.core = layer_index, core
+        self.demand_bytes, self.room_bytes = demand_bytes, room_bytes

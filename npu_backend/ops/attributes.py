@@ -1,4 +1,4 @@
-"""Attributes of the operators, one frozen dataclass a family; axes and windows are in storage order ``[n, h, w, c]``."""
+"""Attributes of the operators, one frozen dataclass a family; axes are in storage order, images ``[n, h, w, c]``."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from npu_backend.ops.windows import clip_interval, image_fields
 
 @dataclass(frozen=True)
 class Phase:
-    """Along one axis: the output positions o with ``(o + before) % stride == index``, and the kernel taps they meet."""
+    """Along one axis: output positions o with ``(o + before) % stride == index``, and the kernel taps they meet."""
 
     index: int
     taps: tuple[int, ...]

@@ -22,7 +22,7 @@ def pack_dense(weight: np.ndarray, bias: np.ndarray, multipliers: np.ndarray) ->
 
 
 def pack_depthwise(weight: np.ndarray, bias: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Rows of a depthwise convolution: int8 weight ``[c, 1, kh, kw]`` to uint8 ``[ceil(c / 16), taps + parameters]``."""
+    """Rows of a depthwise convolution: int8 ``[c, 1, kh, kw]`` to uint8 ``[ceil(c / 16), taps + parameters]``."""
     padded = _pad(weight[:, 0], 0, CHANNEL_BLOCK)
     taps = padded.reshape(-1, CHANNEL_BLOCK, *weight.shape[2:]).transpose(0, 2, 3, 1)
     return _rows([taps.reshape(len(taps), -1)], bias, multipliers)

@@ -36,7 +36,7 @@ class Softmax(OpSpec):
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
         """Every axis but the normalised one."""
-        return {axis: 1 for axis in range(len(graph.tensor(op.output).shape) - 1)}
+        return dict.fromkeys(range(len(graph.tensor(op.output).shape) - 1), 1)
 
     def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
         """The same rows."""

@@ -49,7 +49,8 @@ class _Candidate:
     def of(fused: Fused, layer: Layer, machine: Machine, sources: Sequence[str]) -> _Candidate:
         graph = fused.graph
         inputs = sum(graph.tensor(name).size_bytes for name in fused.inputs(layer))
-        return _Candidate(fused, layer, machine, _axes(fused, layer, machine), inputs, fused.constant_bytes(layer), tuple(sources))
+        axes, weights = _axes(fused, layer, machine), fused.constant_bytes(layer)
+        return _Candidate(fused, layer, machine, axes, inputs, weights, tuple(sources))
 
     @property
     def output_box(self) -> Box:

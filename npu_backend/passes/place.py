@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from npu_backend.errors import DoesNotFitError
 from npu_backend.stages import Placed, Scheduled
-
-
-class OverflowsError(Exception):
-    """Buffers that are alive together do not fit; the pipeline then spills something."""
-
-    def __init__(self, core: int, layer_index: int, demand_bytes: int, room_bytes: int) -> None:
-        super().__init__(f"core {core} layer {layer_index}: {demand_bytes} > {room_bytes}")
-        self.core, self.layer_index = core, layer_index
-        self.demand_bytes, self.room_bytes = demand_bytes, room_bytes
 
 
 def place(scheduled: Scheduled) -> Placed:
     """Addresses in the order of the buffers.
 
-    Raises OverflowsError when a core's scratchpad is too small for the schedule.
+    Raises DoesNotFitError when a core's scratchpad is too small for the schedule.
     """
     machine = scheduled.tiled.resident.partitioned.machine
     addresses = [0] * len(scheduled.buffers)
@@ -38,7 +30,7 @@ def place(scheduled: Scheduled) -> Placed:
         if peaks[-1] > description.spm_bytes:
             worst = own[int(np.argmax(ends))]
             layer = scheduled.steps[scheduled.buffers[worst].first_step].layer
-            raise OverflowsError(core, layer, peaks[-1], description.spm_bytes)
+            raise DoesNotFitError(layer, core, peaks[-1], description.spm_bytes)
     return Placed(scheduled, tuple(addresses), tuple(peaks))
 
 

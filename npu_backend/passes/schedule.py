@@ -127,7 +127,7 @@ class _Builder:
         for core, owner, piece in halos:
             self._open_resident(index, core)
             self._send(index, owner, core, piece)
-        for core, owner, piece in halos:
+        for core, _, piece in halos:
             self._fetch(index, core, piece)
 
     def _owners(self, index: int, box: Box) -> list[tuple[int, Box]]:
@@ -228,7 +228,9 @@ class _CoreLayer:
             for index, constant in enumerate(self.builder.fused.constants[op.output]):
                 name, key = (op.output, index), constant_slice(constant, part)
                 known = held.get(name)
-                loaded[name] = known if known and known.key == key else _Loaded(key, self._load_constant(op, index, part))
+                if known is None or known.key != key:
+                    known = _Loaded(key, self._load_constant(op, index, part))
+                loaded[name] = known
         return loaded
 
     def _load_input(self, name: str, box: Box) -> int:

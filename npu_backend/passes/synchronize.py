@@ -94,7 +94,8 @@ class _Hazards:
         self.accesses: dict[int | str, dict[int, list[tuple[int, Box, bool]]]] = {}
         self.last: dict[int, np.ndarray] = {}
         self.inherited: dict[int, np.ndarray] = {}
-        self.retired: list[_Retired] = [_Retired(engines) for _ in placed.scheduled.tiled.resident.partitioned.machine.cores]
+        machine = placed.scheduled.tiled.resident.partitioned.machine
+        self.retired = [_Retired(engines) for _ in machine.cores]
         self.ending = self._ending()
 
     def _ending(self) -> dict[int, list[int]]:

@@ -1,0 +1,57 @@
+"""Fit: keeps tensors resident, tiles, schedules and places; what does not fit is spilled, and all is tried again."""
+
+from __future__ import annotations
+
+from npu_backend.cost import CostModel
+from npu_backend.errors import CapacityError, DoesNotFitError
+from npu_backend.passes.place import place
+from npu_backend.passes.reside import reside
+from npu_backend.passes.schedule import schedule
+from npu_backend.passes.tile import TileSearch
+from npu_backend.stages import Partitioned, Placed, Resident
+from npu_backend.strategies import Strategy
+
+# Shares of the free scratchpad that tiles may take, tried in turn when nothing is left to spill: buffers that fit by
+# their sum may still not fit side by side.
+_PLANNED_SHARES = (0.9, 0.7, 0.5)
+
+
+def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
+    """Every buffer at an address.
+
+    Raises CapacityError when some layer does not fit even with nothing resident.
+    """
+    search = TileSearch(CostModel(partitioned.machine))
+    spilled: frozenset[str] = frozenset()
+    shares = list(_PLANNED_SHARES)
+    while True:
+        resident = reside(partitioned, strategy, spilled)
+        try:
+            return place(schedule(search.tile(resident, shares[0])))
+        except DoesNotFitError as failure:
+            victim = _largest_resident(resident, failure.layer_index, failure.core)
+            if victim is not None:
+                spilled |= {victim}
+            elif len(shares) > 1:
+                shares.pop(0)
+            else:
+                raise _capacity_error(partitioned, failure) from failure
+
+
+def _largest_resident(resident: Resident, layer_index: int, core: int) -> str | None:
+    """The tensor that takes the most of a core's scratchpad while a layer runs."""
+    sizes = {
+        residency.tensor: box.size
+        for residency in resident.residencies.values()
+        if residency.first_layer <= layer_index <= residency.last_layer and (box := residency.boxes[core]) is not None
+    }
+    return max(sizes, key=sizes.__getitem__, default=None)
+
+
+def _capacity_error(partitioned: Partitioned, failure: DoesNotFitError) -> CapacityError:
+    layer = partitioned.fused.layers[failure.layer_index]
+    core = partitioned.machine.cores[failure.core]
+    return CapacityError(
+        f"{layer.anchor.kind} {layer.name}: the smallest tile needs {failure.demand_bytes} bytes, core {core.name} has "
+        f"room for {failure.room_bytes} of its {core.spm_bytes}; use a machine with a larger spm_bytes"
+    )

@@ -183,6 +183,4 @@ class GraphBuilder:
         """The finished graph, without constants that nothing reads."""
         used = {name for op in self.ops for name in op.inputs}
         constants = {name: value for name, value in self.constants.items() if name in used}
-        return Graph(
-            self.name, dict(self.tensors), constants, tuple(self.ops), tuple(self.inputs), tuple(self.outputs)
-        )
+        return Graph(self.name, dict(self.tensors), constants, tuple(self.ops), tuple(self.inputs), tuple(self.outputs))

@@ -102,6 +102,11 @@ def parse_fields(text: str) -> tuple[Field, ...]:
     return tuple(rows)
 
 
+_SEMAPHORE = """
+u32 semaphore
+u32 reserved
+"""
+
 _TRANSFER = """
 u64 dram           byte offset in the DRAM image
 u32 spm            byte offset in the scratchpad
@@ -138,13 +143,16 @@ i32 input_zero_point   the value of padding
 i32 output_zero_point
 """
 
-_MATRIX = _WINDOW + """
+_MATRIX = (
+    _WINDOW
+    + """
 i32 clamp_low          bounds of the output code, after the zero point
 i32 clamp_high
 u32 weights
 u32 parameters         per block: int32 bias[16], then float32 multiplier[16]
 u32 block_bytes        distance from one block of 16 output channels to the next, for weights and parameters
 """
+)
 
 _ELEMENTS = """
 u32 input
@@ -155,8 +163,8 @@ u32 output_strides[4]  bytes
 """
 
 FORMATS: tuple[Format, ...] = (
-    Format("WAIT", 1, None, parse_fields("u32 semaphore\n u32 reserved"), "block until the semaphore is positive, take one"),
-    Format("SIGNAL", 2, None, parse_fields("u32 semaphore\n u32 reserved"), "add one to the semaphore when all before is done"),
+    Format("WAIT", 1, None, parse_fields(_SEMAPHORE), "block until the semaphore is positive, take one"),
+    Format("SIGNAL", 2, None, parse_fields(_SEMAPHORE), "add one to the semaphore when all before is done"),
     Format("LOAD", 3, Engine.LOAD, parse_fields(_TRANSFER), "DRAM to scratchpad"),
     Format("STORE", 4, Engine.STORE, parse_fields(_TRANSFER), "scratchpad to DRAM"),
     Format("SEND", 5, Engine.NETWORK, parse_fields("""
@@ -172,7 +180,7 @@ FORMATS: tuple[Format, ...] = (
         u32 accumulators        int32 [output_height][output_width][output_channels rounded up to 16]
         u32 load_accumulators   1: add to what is there, 0: start from zero
         u32 keep_accumulators   1: write only accumulators, 0: requantise and write the output
-        """), "convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4] int8, "
+        """), "convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4], "
               "chunks and groups only as many as the channels fill"),
     Format("DEPTHWISE", 7, Engine.MATRIX, parse_fields(_MATRIX + "u32 reserved"),
            "depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8"),
@@ -196,7 +204,7 @@ FORMATS: tuple[Format, ...] = (
         i32 output_zero_point
         f32 input_scale
         f32 output_scale
-        u32 float_mean          0: the integer sum requantised (GlobalAveragePool), 1: a float mean quantised (ReduceMean)
+        u32 float_mean          0: integer sum requantised (GlobalAveragePool), 1: float mean quantised (ReduceMean)
         """), "mean over all pixels, per channel"),
     Format("TABLE", 10, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 table  256 bytes\n u32 reserved"),
            "8-bit code to 8-bit code by a table indexed by the raw byte"),

@@ -243,7 +243,7 @@ def pack(record: str, values: Record) -> bytes:
     flat: list[Any] = []
     for entry in RECORDS[record]:
         value = 0 if entry.name == "reserved" else values[entry.name]
-        flat.extend([value] if entry.count == 1 else value)
+        flat += [value] if entry.count == 1 else list(value)
     return RECORD_STRUCTS[record].pack(*flat)
 
 

@@ -234,7 +234,7 @@ typedef struct {
     uint32_t destination_strides[4];
 } npu_send;
 
-/* convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4] int8, chunks and groups only as many as the channels fill */
+/* convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4], chunks and groups only as many as the channels fill */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -355,7 +355,7 @@ typedef struct {
     int32_t output_zero_point;
     float input_scale;
     float output_scale;
-    uint32_t float_mean; /* 0: the integer sum requantised (GlobalAveragePool), 1: a float mean quantised (ReduceMean) */
+    uint32_t float_mean; /* 0: integer sum requantised (GlobalAveragePool), 1: float mean quantised (ReduceMean) */
 } npu_mean;
 
 /* 8-bit code to 8-bit code by a table indexed by the raw byte */

@@ -145,7 +145,9 @@ class OpSpec(ABC):
     is_view: ClassVar[bool] = False
 
     @abstractmethod
-    def infer_shape(self, attributes: Any, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]) -> tuple[int, ...]:
+    def infer_shape(
+        self, attributes: Any, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
+    ) -> tuple[int, ...]:
         """Shape of the output from the shapes of the activations."""
 
     @abstractmethod

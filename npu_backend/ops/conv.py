@@ -139,7 +139,7 @@ class Conv2d(OpSpec):
     def _channel_multiple(self, graph: Graph, op: Op) -> int:
         if op.attributes.groups == 1 or is_depthwise(graph, op):
             return CHANNEL_BLOCK
-        return graph.constants[op.inputs[1]].shape[0] // op.attributes.groups
+        return int(graph.constants[op.inputs[1]].shape[0] // op.attributes.groups)
 
     def _groups(self, graph: Graph, op: Op, tile: Tile) -> Sequence[int]:
         start, stop = tile.output.box.interval(3)

@@ -105,11 +105,13 @@ class Binary(_Elementwise):
         """As ONNX Runtime's QLinearAdd and QLinearMul."""
         a: BinaryAttributes = op.attributes
         left, right = np.broadcast_arrays(*inputs)
-        codes = [quantization_of(graph.tensor(name)) for name in (*op.inputs, op.output)]
-        flat = [value for code in codes for value in (np.float32(code.scale), code.zero_point)]
+        x, y, z = (quantization_of(graph.tensor(name)) for name in (*op.inputs, op.output))
         function = {"add": numerics_eltwise.add, "multiply": numerics_eltwise.multiply}[a.function]
         dtype = np.dtype(graph.tensor(op.output).dtype)
-        return numerics_eltwise.in_uint8(function, left, *flat[:2], right, *flat[2:], dtype)
+        return numerics_eltwise.in_uint8(
+            function, left, np.float32(x.scale), x.zero_point, right, np.float32(y.scale), y.zero_point,
+            np.float32(z.scale), z.zero_point, dtype,
+        )  # fmt: skip
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A BINARY instruction per four axes."""

@@ -99,7 +99,10 @@ def average_pool_in_uint8(
     """`average_pool` between QuantizeLinear -> DequantizeLinear pairs: int8 codes rewritten as uint8 (see
     `unsigned_zero_point`), whose zero point rounds otherwise.
     """
-    codes, (x_zero, y_zero) = to_unsigned(x), (unsigned_zero_point(zero, x.dtype) for zero in (x_zero_point, y_zero_point))
+    codes, (x_zero, y_zero) = (
+        to_unsigned(x),
+        (unsigned_zero_point(zero, x.dtype) for zero in (x_zero_point, y_zero_point)),
+    )
     pooled = average_pool(codes, x_scale, x_zero, kernel, y_scale, y_zero, strides, pads, count_include_pad)
     return from_unsigned(pooled.view(np.uint8), x.dtype)
 

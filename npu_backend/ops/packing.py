@@ -42,7 +42,8 @@ def folded_bias(weight: np.ndarray, bias: np.ndarray | None, input_zero_point: i
 def _rows(chunks: list[np.ndarray], bias: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
     parameters = [_pad(values, 0, CHANNEL_BLOCK).reshape(-1, CHANNEL_BLOCK).view(np.uint8)
                   for values in (bias.astype(np.int32), multipliers.astype(np.float32))]  # fmt: skip
-    return np.concatenate([chunk.view(np.uint8) for chunk in chunks] + parameters, axis=1)
+    rows: np.ndarray = np.concatenate([chunk.view(np.uint8) for chunk in chunks] + parameters, axis=1)
+    return rows
 
 
 def _pad(values: np.ndarray, axis: int, multiple: int) -> np.ndarray:

@@ -70,9 +70,11 @@ class Reshape(OpSpec):
             dense = zip(operand.strides, dense_strides(operand.box.shape, item), operand.box.shape)
             assert all(have == want or extent == 1 for have, want, extent in dense), f"{op.name}: operand has gaps"
         item = np.dtype(output.dtype).itemsize
-        flat = [Operand(operand.address, (item,), Box((0,), (operand.box.size,)), operand.dtype)
-                for operand in (source, output)]  # fmt: skip
-        return _copy(*flat, (output.box.size,))
+        flat_source, flat_output = (
+            Operand(operand.address, (item,), Box((0,), (operand.box.size,)), operand.dtype)
+            for operand in (source, output)
+        )
+        return _copy(flat_source, flat_output, (output.box.size,))
 
 
 def _outermost(shape: Sequence[int]) -> tuple[int, int]:
@@ -164,7 +166,8 @@ class Concat(OpSpec):
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A copy or a table look-up per input that has a part in the tile."""
-        axis, offset, lowered = op.attributes.axis, 0, []
+        axis, offset = op.attributes.axis, 0
+        lowered: list[LoweredInstruction] = []
         tables = iter(tile.constants)
         for name, source in zip(op.inputs, tile.inputs):
             table = next(tables) if self._table(graph, op, name) is not None else None
@@ -274,7 +277,5 @@ class Slice(OpSpec):
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A strided copy."""
         source, steps = tile.inputs[0], op.attributes.steps
-        stepped = Operand(
-            source.address, tuple(map(int.__mul__, source.strides, steps)), tile.output.box, source.dtype
-        )
+        stepped = Operand(source.address, tuple(map(int.__mul__, source.strides, steps)), tile.output.box, source.dtype)
         return _copy(stepped, tile.output, tile.output.box.shape)

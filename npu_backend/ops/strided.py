@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from npu_backend.ops.base import Address, LoweredInstruction
@@ -45,8 +45,8 @@ def blocks_of_four(
 def elementwise(
     name: str,
     counts: Sequence[int],
-    operands: dict[str, tuple[Address, Sequence[int]]],
-    fields: dict[str, object],
+    operands: Mapping[str, tuple[Address, Sequence[int]]],
+    fields: Mapping[str, object],
 ) -> tuple[LoweredInstruction, ...]:
     """Instructions of an element-wise opcode; `operands` maps an address field to its address and byte strides.
 

@@ -50,7 +50,8 @@ def _origins(placed: Placed) -> dict[Origin, int]:
 
 
 def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[tuple[int, Engine], bytes]:
-    placed, streams = synchronized.placed, {}
+    placed = synchronized.placed
+    streams: dict[tuple[int, Engine], list[bytes]] = {}
     addresses = placed.addresses
 
     def address_of(address: Address) -> int:

@@ -97,11 +97,10 @@ class _Search:
 
     def _candidates(self, columns: bool, reduction: bool) -> Iterator[Sizes]:
         box = self.task.out_box
-        for *extents, channels, part in product(*self._extents(columns), self._reductions(reduction)):
-            sizes = (*extents, channels)
-            order_matters = channels < box.shape[-1] and sizes[:-1] != box.shape[:-1]
+        for extents, part in product(product(*self._extents(columns)), self._reductions(reduction)):
+            order_matters = extents[-1] < box.shape[-1] and extents[:-1] != box.shape[:-1]
             for channels_outer in (False, True) if order_matters else (False,):
-                yield Sizes(sizes, part, channels_outer)
+                yield Sizes(extents, part, channels_outer)
 
     def _extents(self, columns: bool) -> list[list[int]]:
         """For every axis the extents to try: images one by one, rows and channels halved, the rest where asked."""

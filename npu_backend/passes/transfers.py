@@ -15,8 +15,7 @@ Pattern = tuple[int, tuple[int, ...], list[tuple[int, ...]], list[int]]
 
 def _runs(counts: Sequence[int], strides: Sequence[Sequence[int]], itemsize: int) -> Iterator[Pattern]:
     """Run bytes, four outer counts, every side's strides and offsets; an element is the innermost axis, of bytes."""
-    bytes_innermost = [(*counts, itemsize), [(*side, 1) for side in strides]]
-    for inner, steps, offsets in blocks_of_four(*bytes_innermost):
+    for inner, steps, offsets in blocks_of_four((*counts, itemsize), [(*side, 1) for side in strides]):
         # The innermost axis is contiguous bytes on every side, unless a single byte was dropped from strided elements.
         contiguous = all(step[-1] == 1 for step in steps)
         if contiguous:

@@ -242,7 +242,7 @@ def pack(record: str, values: Record) -> bytes:
     """Bytes of one record; a missing field is our own bug."""
     flat: list[Any] = []
     for entry in RECORDS[record]:
-        value = 0 if entry.name == "reserved" else values[entry.name]
+        value: Any = 0 if entry.name == "reserved" else values[entry.name]
         flat += [value] if entry.count == 1 else list(value)
     return RECORD_STRUCTS[record].pack(*flat)
 

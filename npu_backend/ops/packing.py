@@ -42,11 +42,12 @@ def folded_bias(weight: np.ndarray, bias: np.ndarray | None, input_zero_point: i
 def _rows(chunks: list[np.ndarray], bias: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
     parameters = [_pad(values, 0, CHANNEL_BLOCK).reshape(-1, CHANNEL_BLOCK).view(np.uint8)
                   for values in (bias.astype(np.int32), multipliers.astype(np.float32))]  # fmt: skip
-    rows: np.ndarray = np.concatenate([chunk.view(np.uint8) for chunk in chunks] + parameters, axis=1)
-    return rows
+    return np.concatenate([*(chunk.view(np.uint8) for chunk in chunks), *parameters], axis=1)
 
 
 def _pad(values: np.ndarray, axis: int, multiple: int) -> np.ndarray:
-    missing = -values.shape[axis] % multiple
-    widths = [(0, missing if position == axis else 0) for position in range(values.ndim)]
-    return np.ascontiguousarray(np.pad(values, widths) if missing else values)
+    shape = list(values.shape)
+    shape[axis] += -shape[axis] % multiple
+    padded = np.zeros(shape, values.dtype)
+    padded[tuple(map(slice, values.shape))] = values
+    return padded

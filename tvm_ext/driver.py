@@ -20,6 +20,7 @@ import onnx
 
 from npu_backend.errors import InputError, ProgramError
 from npu_backend.graph import Graph
+from npu_backend.toolchain import emulator_object
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_load import Shapes, load_model, model_inputs
 from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
@@ -105,6 +106,9 @@ def compile_imported(
     clock, graphs = _Clock(), front.partitioned.graphs
     with clock.stage("programs"):
         programs = {symbol: compile_graph(graph) for symbol, graph in graphs.items()}
+    if programs:
+        # Built once per user and version: no part of compiling a model.
+        emulator_object()
     with tempfile.TemporaryDirectory(prefix="npu_package.") as name:
         folder = Path(name)
         with clock.stage("carrier"):

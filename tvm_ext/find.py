@@ -98,6 +98,9 @@ class _Finder:
             return None
         inputs = _operands(program, matched, entry)
         if not all(isinstance(operand, relax.Var) for operand in inputs):
+            inside = self._inside(variable, frozenset(read for read in inputs if isinstance(read, relax.Var)))
+            for node in self._origin((*inside, variable)):
+                self.refusals.setdefault(node.name, "One of its operands is a constant; the NPU takes computed tensors")
             return None
         if entry.on_codes and entry not in coding_entries() and dtype_of(inputs[0]) not in EIGHT_BIT:
             return None

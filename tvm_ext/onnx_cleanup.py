@@ -69,12 +69,13 @@ def name_nodes(nodes: Sequence[onnx.NodeProto]) -> Nodes:
 def drop_identities(nodes: Nodes, constants: Constants, pinned: frozenset[str]) -> Nodes:
     """Identity and inference-time Dropout removed, their consumers reading the input; graph outputs keep theirs."""
     renamed: dict[str, str] = {}
+    read = {name for node in nodes for name in node.input} | pinned
     kept = []
     for node in nodes:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
         is_copy = node.op_type == "Identity" or (node.op_type == "Dropout" and _is_inference(node, constants))
-        if is_copy and not pinned.intersection(node.output):
+        if is_copy and node.output[0] not in pinned and read.isdisjoint(node.output[1:]):
             renamed[node.output[0]] = node.input[0]
         else:
             kept.append(node)
@@ -176,7 +177,7 @@ def _names_in(graph: onnx.GraphProto) -> set[str]:
 
 def _is_inference(node: onnx.NodeProto, constants: Constants) -> bool:
     training = node.input[2] if len(node.input) > 2 else ""
-    return len(node.output) == 1 and (not training or (training in constants and not constants[training].any()))
+    return not training or (training in constants and not constants[training].any())
 
 
 def _consumers(nodes: Nodes) -> dict[str, list[onnx.NodeProto]]:

@@ -15,6 +15,10 @@ from tvm_ext.relax import partition
 
 # Small enough for a quick test, large enough that no feature map vanishes.
 SMALL = {"inception_v3": 107, "unet": 60}
+# Their weights alone take the quantiser seconds.
+LARGE = ("inception_v3", "unet")
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in models.NETWORKS]
+ABSENT = pytest.param("", marks=pytest.mark.skip("the exported graphs are not beside this repository"))
 
 
 def names_in_report(model: onnx.ModelProto) -> set[str]:
@@ -24,7 +28,7 @@ def names_in_report(model: onnx.ModelProto) -> set[str]:
     return {op.name for op in partitioned.npu_ops}
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_network_runs_whole_on_the_npu(name):
     model = build_quantized(name, SMALL.get(name, 96), images=1)
     operators = {node.name for node in model.graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")}
@@ -42,9 +46,7 @@ def test_values_of_a_network(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", exported_names() or [pytest.param("", marks=pytest.mark.skip("no shared models here"))]
-)
+@pytest.mark.parametrize("name", exported_names() or [ABSENT])
 def test_exported_network_runs_whole_on_the_npu(name):
     model = with_weights(name)
     quantized = quantize(model, calibration_feeds(model, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -40,8 +39,8 @@ import tvm
 from tvm import relax
 
 package, folder, array, result = sys.argv[1:]
-with tarfile.open(package) as tar:
-    tar.extract("lib.so", folder, filter="data")
+with tarfile.open(package) as tar, open(folder + "/lib.so", "wb") as library:
+    library.write(tar.extractfile("lib.so").read())
 machine = relax.VirtualMachine(tvm.runtime.load_module(folder + "/lib.so"), tvm.cpu())
 output = machine["main"](tvm.runtime.tensor(numpy.load(array)))
 numpy.save(result, output.numpy())
@@ -222,12 +221,12 @@ def test_package_of_another_processor(conv):
 
 def test_unwritable_path_leaves_nothing(conv, tmp_path):
     package = conv[1].package
-    with pytest.raises(OutputError, match="cannot write .*/none/conv.tar: "):
+    with pytest.raises(OutputError, match=r"cannot write .*/none/conv.tar: "):
         write_package(package, tmp_path / "none" / "conv.tar")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match="cannot write .*/taken: "):
+    with pytest.raises(OutputError, match=r"cannot write .*/taken: "):
         write_package(package, tmp_path / "taken")
-    assert os.listdir(tmp_path) == ["taken"]
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_refused_program_names_itself(tmp_path):

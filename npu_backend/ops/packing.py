@@ -36,13 +36,14 @@ def chunk_bytes(kernel: tuple[int, int]) -> int:
 def folded_bias(weight: np.ndarray, bias: np.ndarray | None, input_zero_point: int) -> np.ndarray:
     """int32 ``[o]``: the bias less what the raw codes' zero point adds to every sum of weight ``[o, i, kh, kw]``."""
     total = weight.astype(np.int64).sum(axis=(1, 2, 3)) * -input_zero_point
-    return (total if bias is None else total + bias.astype(np.int64)).astype(np.int32)
+    folded: np.ndarray = total if bias is None else total + bias.astype(np.int64)
+    return folded.astype(np.int32)
 
 
 def _rows(chunks: list[np.ndarray], bias: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
     parameters = [_pad(values, 0, CHANNEL_BLOCK).reshape(-1, CHANNEL_BLOCK).view(np.uint8)
                   for values in (bias.astype(np.int32), multipliers.astype(np.float32))]  # fmt: skip
-    return np.concatenate([*(chunk.view(np.uint8) for chunk in chunks), *parameters], axis=1)
+    return np.concatenate([chunk.view(np.uint8) for chunk in chunks] + parameters, axis=1)
 
 
 def _pad(values: np.ndarray, axis: int, multiple: int) -> np.ndarray:

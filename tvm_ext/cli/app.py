@@ -33,6 +33,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException):
+            raise
         except BrokenPipeError as error:
             raise _ClosedPipeError from error
         # Evaluated only when something was raised: importing the errors takes longer than --help may.

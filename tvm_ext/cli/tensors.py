@@ -24,11 +24,12 @@ _SEED = 0
 def read_inputs(path: Path) -> dict[str, Array]:
     """The arrays of an npz file by name; raises InputError when it is missing, damaged or no such file."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise InputError(f"{path} holds one array without a name; save it by numpy.savez(file, NAME=array)")
-        with loaded as file:
-            return {name: file[name] for name in file.files}
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise InputError(f"{path} holds one array without a name; save it by numpy.savez(file, NAME=array)")
+            return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

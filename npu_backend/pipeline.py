@@ -15,6 +15,7 @@ from npu_backend.passes.partition import partition
 from npu_backend.passes.synchronize import synchronize
 from npu_backend.program import Program
 from npu_backend.strategies import Strategy
+from npu_backend.verify import verify
 
 STAGES = ("legalize", "fuse", "partition", "reside", "tile", "schedule", "place", "synchronize", "emit")
 
@@ -23,13 +24,16 @@ Observer = Callable[[str, object], None]
 Stage = TypeVar("Stage")
 
 
-def compile_graph(graph: Graph, machine: Machine, strategy: Strategy, observe: Observer | None = None) -> Program:
-    """A program for `graph` on all cores of `machine`.
+def compile_graph(
+    graph: Graph, machine: Machine, strategy: Strategy, observe: Observer | None = None, *, check: bool = False
+) -> Program:
+    """A program for `graph` on all cores of `machine`; `check` verifies every stage thoroughly.
 
     Raises CapacityError when no tile of some layer fits a scratchpad.
     """
 
     def done(name: str, stage: Stage) -> Stage:
+        verify(stage, thorough=check)
         if observe is not None:
             observe(name, stage)
         return stage

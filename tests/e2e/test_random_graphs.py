@@ -14,7 +14,6 @@ from npu_backend.pipeline import compile_graph
 from npu_backend.reference import evaluate
 from npu_backend.runtime import Emulator
 from npu_backend.strategies import STRATEGIES, Strategy
-from npu_backend.verify import verify
 from tests.e2e.random_graphs import network
 from tests.ops.cases import draw
 
@@ -25,10 +24,6 @@ SPM_BYTES = (1 << 15, 1 << 16, 1 << 17, 1 << 20)
 DIVIDING = tuple(strategy for strategy in STRATEGIES.values() if strategy.name != "single")
 
 
-def verified(_: str, stage: object) -> None:
-    verify(stage, thorough=True)
-
-
 def check(seed: int) -> None:
     rng = np.random.default_rng(seed)
     graph, machine, strategy = network(rng), pick_machine(rng), pick_strategy(rng)
@@ -36,7 +31,7 @@ def check(seed: int) -> None:
     tensor = graph.tensor(port.tensor)
     inputs = {port.host_name: draw(rng, port.host_shape(tensor), tensor.dtype)}
     try:
-        program = compile_graph(graph, machine, strategy, verified)
+        program = compile_graph(graph, machine, strategy, check=True)
     except CapacityError:
         assert machine.cores[0].spm_bytes == SPM_BYTES[0], "no tile fits a scratchpad that is large enough"
         return

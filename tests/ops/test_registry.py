@@ -14,7 +14,6 @@ from npu_backend.pipeline import compile_graph
 from npu_backend.reference import evaluate
 from npu_backend.runtime import Emulator
 from npu_backend.strategies import STRATEGIES
-from npu_backend.verify import verify
 from tests.ops.cases import CASES, Case, build, draw_inputs, operator
 
 LARGE_SPM_BYTES = 1 << 20
@@ -76,10 +75,6 @@ def fast_target(case: Case) -> Target:
     return FAST[CASES.index(case) % len(FAST)]
 
 
-def verified(_: str, stage: object) -> None:
-    verify(stage, thorough=True)
-
-
 def check(case: Case, targets: Sequence[Target]) -> None:
     for prefix in (False, True):
         graph = build(case, prefix=prefix and case.dtype != "float32")
@@ -90,7 +85,7 @@ def check(case: Case, targets: Sequence[Target]) -> None:
                 continue
             machine = load_machine(target.machine).take(target.cores)
             machine = machine.with_spm_bytes(case.spm_bytes if target.small else LARGE_SPM_BYTES)
-            program = compile_graph(graph, machine, STRATEGIES[target.strategy], verified)
+            program = compile_graph(graph, machine, STRATEGIES[target.strategy], check=True)
             with Emulator(program.to_bytes()) as emulator:
                 actual = emulator.run(inputs, check=True)["y"]
             np.testing.assert_array_equal(actual, expected, str(target))

@@ -121,11 +121,12 @@ def _build(compiler: Sequence[str], flags: Sequence[str], target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as workspace:
+            joined, library = Path(workspace) / _OBJECT_NAME, Path(workspace) / _LIBRARY_NAME
             objects = _compile_all(compiler, flags, Path(workspace))
-            linked = Path(workspace) / target.name
-            run_compiler([*compiler, *_link_flags(target.name, flags), "-o", str(linked), *objects,
-                          *_libraries(target.name)])  # fmt: skip
-            linked.replace(target)
+            run_compiler([*compiler, "-r", "-nostdlib", "-o", str(joined), *objects])
+            run_compiler([*compiler, "-shared", *flags, "-o", str(library), str(joined), "-lm"])
+            for made in (joined, library):
+                made.replace(target.parent / made.name)
     except OSError as error:
         lever = f"name a writable directory in the environment variable {CACHE_VARIABLE}"
         raise ToolchainError(f"the emulator cannot be built in {target.parent}: {error}; {lever}") from error
@@ -140,10 +141,3 @@ def _compile_all(compiler: Sequence[str], flags: Sequence[str], workspace: Path)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(compile_one, _sources()))
 
-
-def _link_flags(name: str, flags: Sequence[str]) -> tuple[str, ...]:
-    return ("-r", "-nostdlib") if name == _OBJECT_NAME else ("-shared", *flags)
-
-
-def _libraries(name: str) -> tuple[str, ...]:
-    return () if name == _OBJECT_NAME else ("-lm",)

@@ -112,7 +112,7 @@ def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int
     if options.json_file is not None:
         write_atomically(options.json_file, to_json(run_document(run)))
     _show(run, timed, compiled, plan, options, talk)
-    return FAILED if run.verify is not None and _differs(run.verify, options.tolerance_lsb) else 0
+    return FAILED if run.verify is not None and run.verify.failures else 0
 
 
 def _given_inputs(options: RunOptions) -> dict[str, Array] | None:
@@ -171,7 +171,7 @@ def _compute(
 ) -> tuple[float, Verification | None]:
     """Runs the package, writes and verifies its outputs; the seconds are those of the run alone."""
     from tvm_ext.cli.tensors import made_up_inputs, write_outputs
-    from tvm_ext.cli.verify import verify
+    from tvm_ext.cli.verify import Tolerance, verify
     from tvm_ext.driver import PackageRunner
 
     assert compiled.package is not None
@@ -188,7 +188,8 @@ def _compute(
     if not options.verify:
         return seconds, None
     with talk.progress("verify"):
-        return seconds, verify(options.reference or model, inputs, outputs)
+        tolerance = Tolerance(options.tolerance_lsb, float_tail=bool(compiled.host_ops))
+        return seconds, verify(options.reference or model, inputs, outputs, tolerance)
 
 
 @contextmanager
@@ -221,8 +222,7 @@ def _show(
     if options.check:
         talk.show("checked: no race, no read of unwritten bytes, semaphores balanced")
     if run.verify is not None:
-        failed = _differs(run.verify, options.tolerance_lsb)
-        if failed:
+        if run.verify.failures:
             click.echo(f"Error: {verification_line(run.verify)}", err=True)
         else:
             talk.show(verification_line(run.verify))
@@ -237,9 +237,3 @@ def _one_core_us(compiled: Compiled, plan: PlanOptions, options: RunOptions, tal
     LOG.info("compile for one core")
     with talk.progress("compile for one core"):
         return one_core_latency_us(compiled.graphs, plan.plan().machine)
-
-
-def _differs(verification: Verification, tolerance_lsb: float) -> bool:
-    if not verification.mismatches:
-        return False
-    return tolerance_lsb == 0 or verification.max_lsb is None or verification.max_lsb > tolerance_lsb

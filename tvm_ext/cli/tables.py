@@ -20,8 +20,8 @@ SLOWEST = 10
 def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool) -> Iterator[RenderableType]:
     """The summary, the cores, the layers (the slowest unless `all_layers`) and what stays on the host."""
     yield f"{run.model} on {run.machine}, {_plural(run.cores, 'core')}, strategy {run.strategy}"
-    yield _summary(run, one_core_us)
     if run.figures.layers:
+        yield _summary(run, one_core_us)
         yield _cores(run.figures)
         yield _layers(run.figures, all_layers)
     yield from host_lines(run.npu_ops, run.host_ops)
@@ -44,8 +44,9 @@ def verification_line(verification: Verification) -> str:
         return f"{head}all {verification.elements:,} elements equal"
     steps = "unknown" if verification.max_lsb is None else f"{verification.max_lsb:.3g}"
     largest = "not finite" if verification.max_abs is None else f"{verification.max_abs:.6g}"
+    accepted = "" if verification.failures else ", which is accepted"
     return (f"{head}{verification.mismatches:,} of {verification.elements:,} elements differ, at most by {largest}"
-            f" (steps of the output's codes: {steps})")  # fmt: skip
+            f" (steps of the output's codes: {steps}){accepted}")  # fmt: skip
 
 
 def _summary(run: Run, one_core_us: float | None) -> Table:
@@ -62,7 +63,7 @@ def _summary(run: Run, one_core_us: float | None) -> Table:
         ("scratchpad", f"{_bytes(figures.spm_peak_bytes)} at the peak"),
         ("energy", f"{figures.energy_uj:,.1f} uJ"),
     ]
-    for row in rows if figures.layers else ():
+    for row in rows:
         table.add_row(*row)
     return table
 

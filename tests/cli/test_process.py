@@ -75,7 +75,7 @@ def test_full_standard_output() -> None:
 INTERRUPTED = """
 import os, signal, sys
 import tvm_ext.cli.session
-tvm_ext.cli.session.compile_graph = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+tvm_ext.cli.session.compile_graph = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 from tvm_ext.cli.app import main
 main(["run", sys.argv[1]])
 """

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,52 +13,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from npu_backend import machine
-from npu_backend.program import Program
-from tests.cli.tiny import INPUT_SHAPE, Result, npuc, save, tiny_model
-from tvm_ext.cli.app import run
+from tests.cli.tiny import INPUT_SHAPE, save, tiny_model
 
-Capture = pytest.CaptureFixture[str]
 Folder = Path
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tiny_model(), tmp_path_factory.mktemp("tiny") / "tiny.onnx")
-
-
-@pytest.fixture(scope="session")
-def package(tiny: Path) -> Path:
-    path = tiny.with_name("tiny.tar")
-    assert run(["compile", str(tiny), "-o", str(path), "-q"]) == 0
-    return path
-
-
-@pytest.fixture
-def mistake(capsys: Capture, tmp_path: Path) -> Callable[..., str]:
-    """Runs a command that must end as a user's mistake and write nothing; returns its message."""
-
-    def check(*arguments: Any) -> str:
-        before = _contents(tmp_path)
-        result = npuc(capsys, *arguments)
-        assert_mistake(result)
-        assert _contents(tmp_path) == before
-        return result.err
-
-    return check
-
-
-def assert_mistake(result: Result) -> None:
-    assert result.code == 2, (result.out, result.err)
-    assert result.out == ""
-    # A usage error shows click's usage lines first; either way there is one message.
-    assert result.err.count("Error: ") == 1, result.err
-    assert "Traceback" not in result.err
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
 Mistake = Callable[..., str]
 
 
@@ -282,7 +236,7 @@ def test_options_a_package_does_not_take(
     assert expected in mistake("run", package, *arguments)
 
 
-def test_core_that_the_program_lacks(mistake: Mistake, package: Path, capsys: Capture) -> None:
+def test_core_that_the_program_lacks(mistake: Mistake, package: Path) -> None:
     assert "--core 3: the program has cores 0 to 2" in mistake("disasm", package, "--core", 3)
 
 
@@ -337,87 +291,3 @@ def test_disk_that_fills_up_keeps_what_was_there(
 
     monkeypatch.setattr(Path, "replace", full)
     assert "No space left on device" in mistake(command, tiny, flag, tmp_path / name, "-q")
-
-
-# Packages and programs
-
-
-@pytest.mark.parametrize("command", ["run", "disasm"])
-def test_truncated_package(mistake: Mistake, package: Path, tmp_path: Folder, command: str) -> None:
-    data, path = package.read_bytes(), tmp_path / "cut.tar"
-    for length in (0, 100, 700, len(data) // 2, len(data) - 20_000):
-        path.write_bytes(data[:length])
-        message = mistake(command, path)
-        assert str(path) in message
-        assert "compile" in message or "package" in message
-
-
-@pytest.mark.parametrize("command", ["run", "disasm"])
-def test_corrupted_package(mistake: Mistake, package: Path, tmp_path: Folder, command: str) -> None:
-    path = tmp_path / "broken.tar"
-    members = _members(package)
-    for name in members:
-        data = bytearray(members[name])
-        data[len(data) // 2] ^= 0xFF
-        _write(path, {**members, name: bytes(data)})
-        message = mistake(command, path)
-        assert f"{path}: {name}" in message or "metadata.json" in message
-
-
-def test_package_of_another_version(mistake: Mistake, package: Path, tmp_path: Folder) -> None:
-    path, members = tmp_path / "other.tar", _members(package)
-    described = json.loads(members["metadata.json"])
-    described["format_version"] = 99
-    _write(path, {**members, "metadata.json": json.dumps(described).encode()})
-    assert "has version 99, this program reads version 1; compile the model again" in " ".join(
-        mistake("run", path).split()
-    )
-
-
-def test_package_of_another_processor(mistake: Mistake, package: Path, tmp_path: Folder) -> None:
-    path, members = tmp_path / "other.tar", _members(package)
-    described = json.loads(members["metadata.json"])
-    described["metadata"]["host"] = "pdp11-unix"
-    _write(path, {**members, "metadata.json": json.dumps(described).encode()})
-    assert "is for pdp11-unix" in mistake("run", path)
-
-
-def test_tar_of_something_else(mistake: Mistake, tmp_path: Folder) -> None:
-    path = tmp_path / "photos.tar"
-    _write(path, {"photo.jpg": b"..."})
-    assert "no package of this compiler" in mistake("run", path)
-
-
-def test_damaged_programs(mistake: Mistake, package: Path, tmp_path: Folder) -> None:
-    (program,) = (data for name, data in _members(package).items() if name.endswith(".npu"))
-    path = tmp_path / "program.npu"
-    other_version = program[:4] + (99).to_bytes(4, "little") + program[8:]
-    for data, expected in [
-        (b"", "not an NPU program"),
-        (b"hello", "not an NPU program"),
-        (program[:1000], "program cut short: 1000 of"),
-        (program[:-1] + bytes([program[-1] ^ 1]), "checksum does not match"),
-        (other_version, "program of format 99"),
-    ]:
-        path.write_bytes(data)
-        assert expected in mistake("disasm", path)
-    assert "no such file" in mistake("disasm", tmp_path / "none.npu").lower()
-    assert Program.from_bytes(program).to_bytes() == program
-
-
-def _members(path: Path) -> dict[str, bytes]:
-    members = {}
-    with tarfile.open(path) as tar:
-        for member in tar:
-            stream = tar.extractfile(member)
-            assert stream is not None
-            members[member.name] = stream.read()
-    return members
-
-
-def _write(path: Path, members: Mapping[str, bytes]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))

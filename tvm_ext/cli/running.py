@@ -58,7 +58,9 @@ class RunOptions:
 @click.option("--reference", type=FILE, metavar="FILE.onnx", help="The original file, to verify a package.")
 @click.option("--tolerance-lsb", type=click.FloatRange(min=0), default=0.0, metavar="N",
               help="Let --verify accept differences up to N steps of the output's codes; 0 by default.")  # fmt: skip
-@click.option("--check", is_flag=True, help="Trap races, reads of unwritten bytes and semaphores left over (slow).")
+@click.option(
+    "--check", is_flag=True, help="Verify every stage; trap races, reads of unwritten bytes, semaphores left over."
+)
 @click.option("--timing-only", is_flag=True, help="Only the clock: compute no tensors.")
 @click.option("--threads", type=int, default=1, metavar="N", help="Host threads of the emulator; 1 by default.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the figures.")
@@ -127,7 +129,7 @@ def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -
 
     if not is_package(model):
         with talk.progress("compile") as step:
-            return compile_file(model, plan.plan(), step, programs_only=options.timing_only)
+            return compile_file(model, plan.plan(), step, programs_only=options.timing_only, check=options.check)
     if plan.given():
         raise OptionError(f"{model} is compiled already: leave out {', '.join(plan.given())} or name the ONNX file")
     if options.verify and options.reference is None:

@@ -54,10 +54,11 @@ class Compiled:
 
 @dataclass
 class ProgramCompiler:
-    """Makes program files of graphs by the plan, and tells of every pass."""
+    """Makes program files of graphs by the plan, tells of every pass; `check` verifies every stage thoroughly."""
 
     plan: Plan
     step: Step
+    check: bool = False
     seconds: float = field(default=0.0, init=False)
 
     def __call__(self, graph: Graph) -> bytes:
@@ -69,7 +70,7 @@ class ProgramCompiler:
                 self.step(f"{graph.name}: {STAGES[done]}", done / len(STAGES))
 
         self.step(f"{graph.name}: {STAGES[0]}", 0.0)
-        data = compile_graph(graph, self.plan.machine, self.plan.strategy, observe).to_bytes()
+        data = compile_graph(graph, self.plan.machine, self.plan.strategy, observe, check=self.check).to_bytes()
         self.seconds += time.perf_counter() - start
         return data
 
@@ -79,14 +80,14 @@ def is_package(path: Path) -> bool:
     return path.suffix == PACKAGE_SUFFIX or (path.is_file() and tarfile.is_tarfile(path))
 
 
-def compile_file(path: Path, plan: Plan, step: Step, *, programs_only: bool = False) -> Compiled:
-    """Compiles an ONNX file; `programs_only` leaves out the library that runs it.
+def compile_file(path: Path, plan: Plan, step: Step, *, programs_only: bool = False, check: bool = False) -> Compiled:
+    """Compiles an ONNX file; `programs_only` leaves out the library that runs it, `check` verifies every stage.
 
     Raises what `tvm_ext.driver.compile_model` does.
     """
     step("import", None)
     front = import_model(path, plan.shapes)
-    compiler = ProgramCompiler(plan, step)
+    compiler = ProgramCompiler(plan, step, check)
     if programs_only:
         return _programs_only(path, front, compiler)
     compiled = compile_imported(front, machine=plan.machine.name, cores=len(plan.machine.cores),

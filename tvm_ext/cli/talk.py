@@ -39,7 +39,8 @@ class Talk:
         """Prints unless --quiet."""
         if not self.quiet:
             for part in parts:
-                self.console.print(part)
+                # Lines are never broken, only tables fit the width.
+                self.console.print(part, soft_wrap=isinstance(part, str))
 
     def set_up_log(self) -> None:
         """Messages of level INFO with --verbose, else warnings, on the error stream."""

@@ -58,9 +58,7 @@ class RunOptions:
 @click.option("--reference", type=FILE, metavar="FILE.onnx", help="The original file, to verify a package.")
 @click.option("--tolerance-lsb", type=click.FloatRange(min=0), default=0.0, metavar="N",
               help="Let --verify accept differences up to N steps of the output's codes; 0 by default.")  # fmt: skip
-@click.option(
-    "--check", is_flag=True, help="Verify every stage; trap races, reads of unwritten bytes, semaphores left over."
-)
+@click.option("--check", is_flag=True, help="Verify every stage; trap races, unwritten reads and semaphores left over.")
 @click.option("--timing-only", is_flag=True, help="Only the clock: compute no tensors.")
 @click.option("--threads", type=int, default=1, metavar="N", help="Host threads of the emulator; 1 by default.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the figures.")

@@ -38,6 +38,7 @@ def compile_graph(
             observe(name, stage)
         return stage
 
+    verify(graph, thorough=check)
     legal = done("legalize", legalize(graph))
     fused = done("fuse", fuse(legal))
     partitioned = done("partition", partition(fused, machine, strategy))

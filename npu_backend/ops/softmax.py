@@ -32,7 +32,9 @@ class Softmax(OpSpec):
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """As ONNX Runtime's QLinearSoftmax."""
         x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
-        return numerics.softmax(inputs[0], np.float32(x.scale), np.float32(y.scale), y.zero_point)
+        axis = op.attributes.axis
+        rows = np.moveaxis(inputs[0], axis, -1)
+        return np.moveaxis(numerics.softmax(rows, np.float32(x.scale), np.float32(y.scale), y.zero_point), -1, axis)
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
         """Every axis but the normalised one."""

@@ -216,7 +216,7 @@ def _show(
     from tvm_ext.cli.tables import run_tables, time_line, verification_line
 
     one_core_us = _one_core_us(compiled, plan, options, talk) if timed else None
-    talk.show(*run_tables(run, one_core_us, all_layers=talk.verbose))
+    talk.show(*run_tables(run, one_core_us, all_layers=talk.verbose, width=talk.console.width))
     if options.print_time or talk.verbose:
         talk.show(time_line(run))
     if options.check:

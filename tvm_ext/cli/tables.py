@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SLOWEST = 10
+WIDE = 110
 
 
-def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool) -> Iterator[RenderableType]:
+def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool, width: int) -> Iterator[RenderableType]:
     """The summary, the cores, the layers (the slowest unless `all_layers`) and what stays on the host."""
     yield f"{run.model} on {run.machine}, {_plural(run.cores, 'core')}, strategy {run.strategy}"
     if run.figures.layers:
         yield _summary(run, one_core_us)
         yield _cores(run.figures)
-        yield _layers(run.figures, all_layers)
+        yield _layers(run.figures, all_layers, width)
     yield from host_lines(run.npu_ops, run.host_ops)
 
 
@@ -82,17 +83,17 @@ def _cores(figures: Figures) -> Table:
     return table
 
 
-def _layers(figures: Figures, all_layers: bool) -> Table:
-    table = _table(
-        ("layer", "cycles", "share", "utilisation", "DRAM", "cores", "tiles", "split", "operators", "node"), 3
-    )
+def _layers(figures: Figures, all_layers: bool, width: int) -> Table:
+    """On narrow terminals without the operators, so that the nodes' names have room."""
+    names = ("layer", "cycles", "share", "used", "DRAM", "tiles", "split", "node", "operators")
+    table = _table(names if width >= WIDE else names[:-1], words=names[6:])
     numbered = list(enumerate(figures.layers))
     if not all_layers:
         numbered = sorted(numbered, key=lambda row: -row[1].cycles)[:SLOWEST]
         if len(figures.layers) > SLOWEST:
             table.caption = f"the {SLOWEST} slowest of {len(figures.layers)} layers; -v shows all"
     for index, layer in numbered:
-        table.add_row(str(index), *_layer_cells(figures, layer))
+        table.add_row(str(index), *_layer_cells(figures, layer)[: len(table.columns) - 1])
     return table
 
 
@@ -100,16 +101,16 @@ def _layer_cells(figures: Figures, layer: LayerFigures) -> tuple[str, ...]:
     peak = layer.latency_us * figures.peak_macs_per_us
     used = f"{layer.macs / peak:.1%}" if layer.macs and peak else "-"
     share = f"{layer.latency_us / figures.latency_us:.1%}"
-    return (f"{layer.cycles:,}", share, used, _bytes(layer.dram_bytes), str(layer.cores), str(sum(layer.tiles)),
-            layer.split, layer.op, layer.name)  # fmt: skip
+    return (f"{layer.cycles:,}", share, used, _bytes(layer.dram_bytes), str(sum(layer.tiles)),
+            f"{layer.split}/{layer.cores}", layer.name, layer.op)  # fmt: skip
 
 
-def _table(columns: Sequence[str], texts: int = 0) -> Table:
-    """A table of numbers, its last `texts` columns words."""
+def _table(columns: Sequence[str], words: Sequence[str] = ()) -> Table:
+    """A table of numbers, but for the columns `words`."""
     table = Table(box=None, header_style="bold", caption_justify="left", padding=(0, 1))
-    for index, name in enumerate(columns):
-        is_text = index >= len(columns) - texts
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    for name in columns:
+        is_long = name in ("node", "operators")
+        table.add_column(name, justify="left" if name in words else "right", no_wrap=not is_long, overflow="fold")
     return table
 
 

@@ -7,7 +7,7 @@ them. Emission later keeps only the order that data demands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -42,6 +42,11 @@ def schedule(tiled: Tiled) -> Scheduled:
     return Scheduled(tiled, tuple(builder.buffers), tuple(builder.steps), builder.dram)
 
 
+Interval = tuple[int, int]
+# A packed constant by its operator's output and its number, and the rows and columns of it.
+_Slice = tuple[tuple[str, int], tuple[Interval, Interval]]
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """What lies in a tile buffer, and the buffer."""
@@ -58,7 +63,7 @@ class _Builder:
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     resident: dict[tuple[str, int], int] = field(default_factory=dict)
-    prefetched: dict[tuple[int, int], dict[object, _Loaded]] = field(default_factory=dict)
+    prefetched: dict[tuple[int, int], dict[_Slice, int]] = field(default_factory=dict)
 
     @property
     def fused(self) -> Fused:
@@ -90,15 +95,15 @@ class _Builder:
             if isinstance(access.buffer, int):
                 self.hold(access.buffer)
 
-    def has_room_ahead(self, index: int, core: int) -> bool:
-        """Whether the next layer's first constants fit beside this layer's last tile."""
+    def room_ahead_bytes(self, index: int, core: int) -> int:
+        """Scratchpad bytes free for the next layer's constants beside this layer's last tile and its own tiles."""
         now, ahead = (self.tiled.tilings[i][core] for i in (index, index + 1))
         if now is None or ahead is None:
-            return False
+            return 0
         resident = max(self.tiled.resident.bytes_at(i, core) for i in (index, index + 1))
-        constants = first_constant_bytes(self.fused, self.fused.layers[index + 1], ahead.parts[0])
         spm_bytes = self.tiled.resident.partitioned.machine.cores[core].spm_bytes
-        return resident + now.working_bytes + constants <= spm_bytes * self.tiled.planned_share
+        taken = resident + max(now.working_bytes, ahead.working_bytes)
+        return int(spm_bytes * self.tiled.planned_share) - taken
 
     def resident_box(self, tensor: str, core: int) -> Box:
         """The box of a resident tensor that a core's buffer holds."""
@@ -198,9 +203,8 @@ class _CoreLayer:
 
     def run(self) -> None:
         """With two buffers loads one tile ahead of the computation, else each tile after the one before."""
-        self.current = self.builder.prefetched.pop((self.index, self.core), {})
         ahead = self.tiling.buffers > 1
-        upcoming = self._load(self.parts[0], self.current)
+        upcoming = self._load(self.parts[0], {})
         for position, part in enumerate(self.parts):
             self.current = upcoming
             following = self.parts[position + 1 : position + 2]
@@ -223,15 +227,21 @@ class _CoreLayer:
         return loaded
 
     def _load_constants(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
+        early = self.builder.prefetched.get((self.index, self.core), {})
         loaded: dict[object, _Loaded] = {}
+        for name, key in self._slices(part):
+            known = held.get(name)
+            if known is None or known.key != key:
+                buffer = early.pop((name, key)) if (name, key) in early else self._load_constant(name, key)
+                known = _Loaded(key, buffer)
+            loaded[name] = known
+        return loaded
+
+    def _slices(self, part: TilePart) -> Iterator[_Slice]:
+        """The slice of every packed constant that a part needs."""
         for op in ops_of_part(self.layer, part):
             for index, constant in enumerate(self.builder.fused.constants[op.output]):
-                name, key = (op.output, index), constant_slice(constant, part)
-                known = held.get(name)
-                if known is None or known.key != key:
-                    known = _Loaded(key, self._load_constant(op, index, part))
-                loaded[name] = known
-        return loaded
+                yield (op.output, index), constant_slice(constant, part)
 
     def _load_input(self, name: str, box: Box) -> int:
         builder, tensor = self.builder, self.builder.fused.graph.tensor(name)
@@ -241,22 +251,34 @@ class _CoreLayer:
         self._step(Engine.LOAD, instructions, (Access(name, box),), (Access(buffer, box),), self.layer.name)
         return buffer
 
-    def _load_constant(self, op: Op, index: int, part: TilePart) -> int:
-        constant = self.builder.fused.constants[op.output][index]
-        rows, columns = constant_slice(constant, part)
-        size = (rows[1] - rows[0]) * (columns[1] - columns[0])
-        buffer = self.builder.buffer(self.core, size, f"{op.output} constants")
-        base = self.builder.dram.constants[op.output, index]
-        instructions = constant_load(base, constant.rows.shape[1], rows, columns, Address(buffer, 0))
-        self._step(Engine.LOAD, instructions, (), (Access(buffer, _bytes(size)),), op.origin[0])
+    def _load_constant(self, name: tuple[str, int], key: tuple[Interval, Interval]) -> int:
+        output, index = name
+        constant = self.builder.fused.constants[output][index]
+        buffer = self.builder.buffer(self.core, slice_bytes(key), f"{output} constants")
+        base = self.builder.dram.constants[name]
+        instructions = constant_load(base, constant.rows.shape[1], *key, Address(buffer, 0))
+        origin = next(op.origin[0] for op in self.layer.ops if op.output == output)
+        self._step(Engine.LOAD, instructions, (), (Access(buffer, _bytes(slice_bytes(key))),), origin)
         return buffer
 
     def _prefetch(self) -> None:
-        """The constants of the first tile of this core's next layer."""
+        """The constants of this core's next layer, tile by tile as far as there is room."""
         following = self.index + 1
-        if following < len(self.builder.tiled.tilings) and self.builder.has_room_ahead(self.index, self.core):
+        if following == len(self.builder.tiled.tilings):
+            return
+        room = self.builder.room_ahead_bytes(self.index, self.core)
+        if room > 0:
             ahead = _CoreLayer(self.builder, following, self.core)
-            self.builder.prefetched[following, self.core] = ahead._load_constants(ahead.parts[0], {})
+            self.builder.prefetched[following, self.core] = ahead._load_early(room)
+
+    def _load_early(self, room_bytes: int) -> dict[_Slice, int]:
+        early: dict[_Slice, int] = {}
+        for name, key in dict.fromkeys(entry for part in self.parts for entry in self._slices(part)):
+            room_bytes -= aligned(slice_bytes(key))
+            if room_bytes < 0:
+                break
+            early[name, key] = self._load_constant(name, key)
+        return early
 
     def _compute(self, part: TilePart) -> None:
         builder, previous = self.builder, self.results
@@ -340,14 +362,10 @@ class _CoreLayer:
         self.builder.step(Step(self.core, engine, instructions, reads, writes, self.index, origin))
 
 
-def first_constant_bytes(fused: Fused, layer: Layer, part: TilePart) -> int:
-    """Scratchpad bytes of the constants of one part."""
-    total = 0
-    for op in ops_of_part(layer, part):
-        for constant in fused.constants[op.output]:
-            (first, last), (low, high) = constant_slice(constant, part)
-            total += aligned((last - first) * (high - low))
-    return total
+def slice_bytes(key: tuple[Interval, Interval]) -> int:
+    """Bytes of a slice of a packed constant: rows times columns."""
+    (first, last), (low, high) = key
+    return (last - first) * (high - low)
 
 
 def _bytes(size: int) -> Box:

@@ -21,6 +21,8 @@ from npu_backend.strategies import Directions, Strategy
 WEIGHTS_TO_INPUT = 2.0
 # h5: a halo is too large when a core would read this many halo rows for each row of its own.
 HALO_TO_OWN = 1.0
+# A feature map is expected to stay in the scratchpads when it takes no more than this share of all of them.
+SCRATCHPAD_SHARE = 0.5
 
 
 def partition(fused: Fused, machine: Machine, strategy: Strategy) -> Partitioned:
@@ -28,7 +30,7 @@ def partition(fused: Fused, machine: Machine, strategy: Strategy) -> Partitioned
     splits: dict[str, Split] = {}
     for layer in fused.layers:
         sources = [splits[name].direction for name in fused.inputs(layer) if name in splits]
-        splits[layer.output] = _split(_Candidate.of(fused, layer, machine, sources), strategy)
+        splits[layer.output] = _split(_Candidate.of(fused, layer, machine, sources, strategy.forward), strategy)
     return Partitioned(fused, machine, tuple(splits.values()))
 
 
@@ -44,13 +46,15 @@ class _Candidate:
     weight_bytes: int
     # Directions of the layers that compute its inputs.
     sources: tuple[str, ...]
+    # Whether feature maps stay in the scratchpads where they can.
+    forward: bool
 
     @staticmethod
-    def of(fused: Fused, layer: Layer, machine: Machine, sources: Sequence[str]) -> _Candidate:
+    def of(fused: Fused, layer: Layer, machine: Machine, sources: Sequence[str], forward: bool) -> _Candidate:
         graph = fused.graph
         inputs = sum(graph.tensor(name).size_bytes for name in fused.inputs(layer))
         axes, weights = _axes(fused, layer, machine), fused.constant_bytes(layer)
-        return _Candidate(fused, layer, machine, axes, inputs, weights, tuple(sources))
+        return _Candidate(fused, layer, machine, axes, inputs, weights, tuple(sources), forward)
 
     @property
     def output_box(self) -> Box:
@@ -101,13 +105,13 @@ def _indivisible(candidate: _Candidate, cores: int) -> Split:
 def _direction(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:
     directions = strategy.directions
     if directions is Directions.ADAPTIVE:
-        return _heuristics(candidate, strategy)
+        return _heuristics(candidate)
     wanted = ("rows", "columns", "channels") if directions is Directions.SPATIAL else ("channels", "rows", "columns")
     direction = next(name for name in wanted if name in candidate.axes)
     return direction, f"strategy {directions.value}" if direction == wanted[0] else f"{wanted[0]} cannot be divided"
 
 
-def _heuristics(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:
+def _heuristics(candidate: _Candidate) -> tuple[str, str]:
     spatial = next((name for name in ("rows", "columns") if name in candidate.axes), None)
     if spatial is None:
         return "channels", "h3: too shallow to divide by rows"
@@ -120,7 +124,7 @@ def _heuristics(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:
         return "channels", f"h2: {candidate.weight_bytes} weight bytes, {candidate.input_bytes} input bytes"
     # Where feature maps stay in the scratchpads, going from rows to channels would move all of them: h4 then only
     # holds where the channels are divided already.
-    if _is_channelwise(candidate) and not (strategy.forward and spatial in candidate.sources):
+    if _is_channelwise(candidate) and not (candidate.forward and spatial in candidate.sources):
         return "channels", f"h4: {candidate.op.kind} is channel-wise"
     halo = _halo(candidate, spatial)
     if halo > HALO_TO_OWN * extent / cores:
@@ -161,9 +165,24 @@ def _unit_time_ns(candidate: _Candidate, core: Core, axis: int, units: int) -> f
     macs = sum(spec_of(op).macs(fused.graph, op) for op in layer.ops)
     elements = prod(fused.output(layer).shape) * sum(spec_of(op).macs(fused.graph, op) == 0 for op in layer.ops)
     compute = macs / core.peak_macs_per_ns + elements / (core.vector_lanes * core.clock_mhz / 1000)
+    return (compute + _moved_bytes(candidate, axis) / core.memory_gb_per_s) / units
+
+
+def _moved_bytes(candidate: _Candidate, axis: int) -> int:
+    """Bytes that cross DRAM in proportion to a core's share, as far as can be told before residency is decided."""
+    fused, layer = candidate.fused, candidate.layer
     by_channel = axis == len(fused.output(layer).shape) - 1
-    moved = fused.output(layer).size_bytes + (candidate.weight_bytes if by_channel else candidate.input_bytes)
-    return (compute + moved / core.memory_gb_per_s) / units
+    moved = candidate.weight_bytes if by_channel else 0
+    names = [layer.output] if by_channel else [layer.output, *fused.inputs(layer)]
+    return moved + sum(fused.graph.tensor(name).size_bytes for name in names if not _can_stay(candidate, name))
+
+
+def _can_stay(candidate: _Candidate, name: str) -> bool:
+    """Whether a tensor may live in the scratchpads between its layers: it is computed, read, and small enough."""
+    graph = candidate.fused.graph
+    inside = name in graph.producers and name not in graph.output_names
+    room = sum(core.spm_bytes for core in candidate.machine.cores) * SCRATCHPAD_SHARE
+    return candidate.forward and inside and graph.tensor(name).size_bytes <= room
 
 
 def balanced_shares(units: int, unit_times: list[float]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The per-user cache of things that are dear to compute, and writes that are whole or absent."""
+"""Writes that are whole or absent."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from npu_backend.errors import OutputError
-
-CACHE_VARIABLE = "NPU_BACKEND_CACHE"
-
-
-def cache_directory() -> Path:
-    """The folder `models` of $NPU_BACKEND_CACHE, or of where this system keeps caches."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return (Path(chosen) if chosen else user_cache_path("npu_backend")) / "models"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

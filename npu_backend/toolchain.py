@@ -60,13 +60,14 @@ def emulator_object() -> Path:
 def _cached(name: str, sanitize: bool) -> Path:
     compiler = find_compiler()
     flags = _FLAGS + (_SANITIZE_FLAGS if sanitize else ())
-    target = _cache_directory() / _key(compiler, flags) / name
+    target = cache_directory() / _key(compiler, flags) / name
     if not target.exists():
         _build(compiler, flags, target)
     return target
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
+    """Where things dear to make are kept per user: NPU_CACHE_DIR, else where this system keeps caches."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named) if named else user_cache_path("npu_backend", appauthor=False)
 

@@ -22,7 +22,7 @@ from npu_backend.errors import InputError, ProgramError
 from npu_backend.graph import Graph
 from npu_backend.toolchain import emulator_object
 from tvm_ext.onnx_cleanup import clean
-from tvm_ext.onnx_load import Shapes, load_model, model_inputs
+from tvm_ext.onnx_load import Shapes, input_infos, load_model
 from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def compile_imported(
     seconds = {**front.stage_seconds, **clock.seconds}
     metadata = Metadata(
         model=front.model.graph.name, machine=machine, cores=cores, strategy=strategy, host=host_name(),
-        inputs=_tensors_in(front.model), outputs=_tensors_out(front),
+        inputs=input_infos(front.model), outputs=_tensors_out(front),
         npu_ops=front.partitioned.npu_ops, host_ops=front.partitioned.host_ops,
         compile_seconds=round(sum(seconds.values()), 6),
     )  # fmt: skip
@@ -194,14 +194,6 @@ def _threads(count: int) -> Iterator[None]:
             del os.environ[THREADS_VARIABLE]
         else:
             os.environ[THREADS_VARIABLE] = before
-
-
-def _tensors_in(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
-    return tuple(
-        TensorInfo(value.name, tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
-                   onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
-        for value in model_inputs(model)
-    )  # fmt: skip
 
 
 def _tensors_out(front: FrontEnd) -> tuple[TensorInfo, ...]:

@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from npu_backend.errors import ModelError
+from tvm_ext.package import TensorInfo
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -51,6 +52,15 @@ def model_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The inputs a caller passes: graph inputs without the weights that old models list among them."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in weights]
+
+
+def input_infos(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
+    """The inputs a caller passes, of a model whose shapes are static."""
+    return tuple(
+        TensorInfo(value.name, tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
+                   onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
+        for value in model_inputs(model)
+    )  # fmt: skip
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -39,6 +39,34 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class QuantizedOutput:
+    """How far an output of the quantised model is from the float model's, over the calibration samples.
+
+    `sqnr_db`: energy of the signal over that of the error, in dB. `max_abs`: the largest error. Both are None where no
+    number can be given: no error at all or no signal, values that are not finite, shapes that differ. `top1_agreement`:
+    the share of samples whose largest score is the same one, None where the output is none of a classifier.
+    """
+
+    name: str
+    sqnr_db: float | None
+    max_abs: float | None
+    top1_agreement: float | None
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a float model was quantised before it was compiled: types, where the `samples` came from, what it cost."""
+
+    type: str
+    activation_type: str
+    weight_type: str
+    per_channel: bool
+    calibration: str
+    samples: int
+    outputs: tuple[QuantizedOutput, ...]
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything a run reports. `npu_ops` counts ONNX nodes; seconds are None for what was not done."""
 
@@ -52,6 +80,7 @@ class Run:
     compile_seconds: float | None
     emulate_seconds: float | None
     verify: Verification | None
+    quantization: Quantization | None = None
 
 
 def run_document(run: Run) -> dict[str, Any]:
@@ -78,7 +107,12 @@ def run_document(run: Run) -> dict[str, Any]:
         "npu_ops": run.npu_ops,
         "host_ops": [asdict(op) for op in run.host_ops],
         "verify": None if run.verify is None else _verification(run.verify),
+        **({} if run.quantization is None else {"quantization": _quantization(run.quantization)}),
     }
+
+
+def _quantization(quantization: Quantization) -> dict[str, Any]:
+    return {**asdict(quantization), "outputs": [asdict(output) for output in quantization.outputs]}
 
 
 def _verification(verification: Verification) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def checked_json(path: Path) -> dict[str, object]:
 def test_schema_is_valid_and_strict() -> None:
     schema = run_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert set(schema["required"]) == set(schema["properties"])
+    assert {*schema["required"], "quantization"} == set(schema["properties"])
 
 
 def test_run_prints_figures_and_verifies(tiny: Path, tmp_path: Path, capsys: Capture) -> None:

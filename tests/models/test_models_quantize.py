@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from models import NETWORKS, build
 from models.builder import NetworkBuilder
-from models.cache import CACHE_VARIABLE
 from models.photographs import photograph
 from models.quantize import Settings, build_quantized, calibration_feeds, float_nodes, quantize
-from npu_backend.errors import ModelError, OptionError
+from npu_backend.errors import InputError, ModelError, OptionError
+from npu_backend.toolchain import CACHE_VARIABLE
 
 SIZES = {
     "inception_v3": 107,
@@ -203,9 +203,9 @@ def test_unknown_settings_say_what_to_choose(settings: dict[str, object], said: 
         quantize(model, **arguments)  # type: ignore[arg-type]
 
 
-def test_feeds_that_do_not_fit_are_a_model_error() -> None:
+def test_feeds_that_do_not_fit() -> None:
     model = small_network()
-    with pytest.raises(ModelError, match="small"):
+    with pytest.raises(InputError, match="small: calibration sample 0 lacks input 'input'"):
         quantize(model, [{"picture": photograph("camera", 32, 32)}])
 
 

@@ -116,9 +116,9 @@ def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int
 
 
 def _given_inputs(options: RunOptions) -> dict[str, Array] | None:
-    from tvm_ext.cli.tensors import read_inputs
+    from tvm_ext.npz import read_npz
 
-    return None if options.inputs is None else read_inputs(options.inputs)
+    return None if options.inputs is None else read_npz(options.inputs)
 
 
 def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> Compiled:

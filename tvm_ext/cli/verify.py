@@ -12,8 +12,9 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from npu_backend.errors import InputError, OptionError
+from npu_backend.errors import InputError
 from npu_backend.report.document import Verification
+from tvm_ext.onnx_runtime import import_onnx_runtime, refusals, run_session, session_of
 
 Array = npt.NDArray[Any]
 
@@ -94,39 +95,12 @@ def output_steps(model: onnx.ModelProto) -> dict[str, float]:
 
 
 def _reference(path: Path, inputs: Mapping[str, Array], names: list[str]) -> tuple[str, dict[str, Array]]:
+    onnxruntime = import_onnx_runtime("--verify")
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise OptionError("--verify needs ONNX Runtime: install npu-backend[verify]") from error
-    try:
-        session, remark = _session(onnxruntime, path)
-        results = session.run(names, dict(inputs))
-    except _refusals(onnxruntime) as error:
+        results = run_session(session_of(str(path), "--verify"), inputs, names)
+    except refusals(onnxruntime) as error:
         raise InputError(f"ONNX Runtime cannot run {path}, so there is nothing to verify against: {error}") from error
-    return f"onnxruntime {onnxruntime.__version__}{remark}", dict(zip(names, results, strict=True))
-
-
-def _session(onnxruntime: Any, path: Path) -> tuple[Any, str]:
-    """The default session on one thread, and what is special about it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # What it would log is in the exception.
-    options.log_severity_level = 4
-    # On x86 without VNNI its u8 x s8 kernels saturate otherwise, and the reference would depend on the machine.
-    options.add_session_config_entry(_EXACT, "1")
-    providers = ["CPUExecutionProvider"]
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers), ""
-    except _refusals(onnxruntime):
-        # The option's rewriting fails on weights that two operators share (1.32).
-        options.add_session_config_entry(_EXACT, "0")
-        return onnxruntime.InferenceSession(str(path), options, providers=providers), f" without {_EXACT}"
-
-
-def _refusals(onnxruntime: Any) -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: ValueError for inputs, and its own exceptions, which have no common base."""
-    state = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
-    return ValueError, RuntimeError, *(kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception))
+    return f"onnxruntime {onnxruntime.__version__}", results
 
 
 def _equal(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:

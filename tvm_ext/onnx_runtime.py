@@ -1,0 +1,44 @@
+"""ONNX Runtime's CPU session, as reference and for quantising; imported on first use, for it is optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from npu_backend.errors import OptionError
+
+Array = npt.NDArray[Any]
+
+
+def import_onnx_runtime(purpose: str) -> Any:
+    """The module; raises OptionError that says what `purpose` needs."""
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError as error:
+        raise OptionError(f"{purpose} needs ONNX Runtime: install npu-backend[verify]") from error
+    return onnxruntime
+
+
+def session_of(model: str | bytes, purpose: str, *, threads: int = 1) -> Any:
+    """The default session, with every optimisation, of a file or a serialised model."""
+    onnxruntime = import_onnx_runtime(purpose)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # On x86 without VNNI its u8 x s8 kernels saturate otherwise, and the reference would depend on the machine.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any, feed: Mapping[str, Array], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Outputs by name; all of them by default."""
+    wanted = [output.name for output in session.get_outputs()] if names is None else list(names)
+    return dict(zip(wanted, session.run(wanted, dict(feed)), strict=True))
+
+
+def refusals(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: ValueError for inputs, and its own exceptions, which have no common base."""
+    state = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    return ValueError, RuntimeError, *(kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception))

@@ -11,44 +11,52 @@ from npu_backend.isa import Engine, decode
 from npu_backend.passes.synchronize import Synchronized, engine_of
 from npu_backend.program import Program
 from npu_backend.stages import ALIGNMENT_BYTES, Access, Buffer, Placed, Scheduled, Step
-from npu_backend.verify_error import VerificationError, require
+from npu_backend.verify_error import VerificationError
 
 
 def verify_scheduled(scheduled: Scheduled, *, thorough: bool) -> None:
     """Steps touch living buffers of their own core; run in order, they read only what was written before."""
     for position, step in enumerate(scheduled.steps):
         where = f"schedule: step {position} of layer {step.layer} {step.origin} core {step.core}"
-        require(bool(step.instructions), lambda: f"{where} has no instruction")
+        if not step.instructions:
+            raise VerificationError(f"{where} has no instruction")
         for access in (*step.reads, *step.writes):
             if isinstance(access.buffer, int):
                 _check_life(scheduled.buffers, access.buffer, position, step, where)
-            else:
-                require(access.buffer in scheduled.dram.tensors, lambda: f"{where} moves {access.buffer}, not in DRAM")
+            elif access.buffer not in scheduled.dram.tensors:
+                raise VerificationError(f"{where} moves {access.buffer}, not in DRAM")
     if thorough:
         _check_written_before_read(scheduled)
 
 
 def _check_life(buffers: Sequence[Buffer], index: int, position: int, step: Step, where: str) -> None:
     buffer = buffers[index]
-    require(buffer.first_step <= position <= buffer.last_step, lambda: f"{where} uses buffer {index} {buffer.label} "
-            f"of steps {buffer.first_step} to {buffer.last_step}")  # fmt: skip
-    require(buffer.core == step.core or step.engine is Engine.NETWORK,
-            lambda: f"{where} uses buffer {index} {buffer.label} of core {buffer.core}")  # fmt: skip
+    if not (buffer.first_step <= position <= buffer.last_step):
+        raise VerificationError(
+            f"{where} uses buffer {index} {buffer.label} of steps {buffer.first_step} to {buffer.last_step}"
+        )
+    if buffer.core != step.core and step.engine is not Engine.NETWORK:
+        raise VerificationError(f"{where} uses buffer {index} {buffer.label} of core {buffer.core}")
 
 
 def _check_written_before_read(scheduled: Scheduled) -> None:
     graph = scheduled.tiled.resident.partitioned.fused.graph
     written: dict[int | str, list[Box]] = {port.tensor: [graph.tensor(port.tensor).box] for port in graph.inputs}
+    written.update((name, [graph.tensor(name).box]) for name in graph.constants.keys() & graph.tensors.keys())
     for position, step in enumerate(scheduled.steps):
         for access in step.reads:
             missing = _missing(access.box, written.get(access.buffer, ()))
-            require(not missing, lambda: f"schedule: step {position} of layer {step.layer} {step.origin} core "
-                    f"{step.core} reads {_shown(scheduled, access)}, of which nobody wrote {missing[0]}")  # fmt: skip
+            if missing:
+                raise VerificationError(
+                    f"schedule: step {position} of layer {step.layer} {step.origin} core "
+                    f"{step.core} reads {_shown(scheduled, access)}, of which nobody wrote {missing[0]}"
+                )
         for access in step.writes:
             written.setdefault(access.buffer, []).append(access.box)
     for port in graph.outputs:
         missing = _missing(graph.tensor(port.tensor).box, written.get(port.tensor, ()))
-        require(not missing, lambda: f"schedule: nobody stores {missing[0]} of output {port.host_name}")
+        if missing:
+            raise VerificationError(f"schedule: nobody stores {missing[0]} of output {port.host_name}")
 
 
 def _missing(box: Box, written: Sequence[Box]) -> tuple[Box, ...]:
@@ -66,12 +74,14 @@ def verify_placed(placed: Placed, *, thorough: bool) -> None:
     """Buffers lie inside their scratchpads, aligned; no two that live at the same time overlap."""
     del thorough
     cores = placed.scheduled.tiled.resident.partitioned.machine.cores
-    require(len(placed.addresses) == len(placed.scheduled.buffers),
-            lambda: f"place: {len(placed.addresses)} addresses of {len(placed.scheduled.buffers)} buffers")  # fmt: skip
+    if len(placed.addresses) != len(placed.scheduled.buffers):
+        raise VerificationError(f"place: {len(placed.addresses)} addresses of {len(placed.scheduled.buffers)} buffers")
     for index, (buffer, address) in enumerate(zip(placed.scheduled.buffers, placed.addresses, strict=True)):
         bound, end = cores[buffer.core].spm_bytes, address + buffer.size_bytes
-        require(0 <= address and end <= bound and address % ALIGNMENT_BYTES == 0,
-                lambda: f"place: buffer {index} {buffer.label} core {buffer.core} at {address}..{end} of {bound}")  # fmt: skip
+        if address < 0 or end > bound or address % ALIGNMENT_BYTES != 0:
+            raise VerificationError(
+                f"place: buffer {index} {buffer.label} core {buffer.core} at {address}..{end} of {bound}"
+            )
     for core in range(len(cores)):
         check_no_overlap(placed.scheduled.buffers, placed.addresses, core)
 
@@ -92,10 +102,16 @@ def check_no_overlap(buffers: Sequence[Buffer], addresses: Sequence[int], core: 
         for address, other in living[max(0, position - 1) : position + 1]:
             low, high = sorted(((address, other), entry))
             if low[0] + buffers[low[1]].size_bytes > high[0]:
-                raise VerificationError(f"place: core {core}: " + " overlaps ".join(
-                    f"buffer {i} {buffers[i].label} at {at}..{at + buffers[i].size_bytes} in steps "
-                    f"{buffers[i].first_step} to {buffers[i].last_step}" for at, i in (low, high)))  # fmt: skip
+                texts = (_placed_text(buffers[i], i, at) for at, i in (low, high))
+                raise VerificationError(f"place: core {core}: " + " overlaps ".join(texts))
         insort(living, entry)
+
+
+def _placed_text(buffer: Buffer, index: int, address: int) -> str:
+    return (
+        f"buffer {index} {buffer.label} at {address}..{address + buffer.size_bytes} in steps {buffer.first_step} to "
+        f"{buffer.last_step}"
+    )
 
 
 def verify_synchronized(synchronized: Synchronized, *, thorough: bool) -> None:
@@ -115,15 +131,20 @@ def verify_synchronized(synchronized: Synchronized, *, thorough: bool) -> None:
         where = f"synchronize: step {position} of layer {step.layer} {step.origin} core {step.core}"
         for semaphore in waits:
             taken[semaphore] += 1
-            require(taken[semaphore] <= given[semaphore], lambda: f"{where} takes token {taken[semaphore]} of "
-                    f"semaphore {semaphore}, of which {given[semaphore]} are given before")  # fmt: skip
+            if taken[semaphore] > given[semaphore]:
+                raise VerificationError(
+                    f"{where} takes token {taken[semaphore]} of "
+                    f"semaphore {semaphore}, of which {given[semaphore]} are given before"
+                )
             _check_end(ends, semaphore, engine_of(step), where, giver=False)
         for semaphore in signals:
             given[semaphore] += 1
             _check_end(ends, semaphore, engine_of(step), where, giver=True)
     for semaphore in given:
-        require(given[semaphore] == taken[semaphore], lambda: f"synchronize: semaphore {semaphore} is given "
-                f"{given[semaphore]} tokens, {taken[semaphore]} are taken")  # fmt: skip
+        if given[semaphore] != taken[semaphore]:
+            raise VerificationError(
+                f"synchronize: semaphore {semaphore} is given {given[semaphore]} tokens, {taken[semaphore]} are taken"
+            )
 
 
 def _check_end(
@@ -131,18 +152,21 @@ def _check_end(
 ) -> None:
     gives, takes = ends.get(semaphore, (None, None))
     known = gives if giver else takes
-    require(known in (None, engine), lambda: f"{where}: engine {engine} {'gives' if giver else 'takes'} semaphore "
-            f"{semaphore} of engine {known}")  # fmt: skip
+    if known not in (None, engine):
+        raise VerificationError(
+            f"{where}: engine {engine} {'gives' if giver else 'takes'} semaphore {semaphore} of engine {known}"
+        )
     ends[semaphore] = (engine, takes) if giver else (gives, engine)
 
 
 def verify_program(program: Program, *, thorough: bool) -> None:
     """Ports and constants lie inside DRAM; as many tokens are given as taken."""
     dram_bytes = int(program.machine["dram_bytes"])
-    require(len(program.constants) <= dram_bytes,
-            lambda: f"emit: {len(program.constants)} bytes of constants in {dram_bytes} of DRAM")  # fmt: skip
+    if len(program.constants) > dram_bytes:
+        raise VerificationError(f"emit: {len(program.constants)} bytes of constants in {dram_bytes} of DRAM")
     for port in program.ports:
-        require(0 <= port.dram < dram_bytes, lambda: f"emit: port {port.name} at {port.dram} of {dram_bytes} of DRAM")
+        if not (0 <= port.dram < dram_bytes):
+            raise VerificationError(f"emit: port {port.name} at {port.dram} of {dram_bytes} of DRAM")
     if thorough:
         _check_tokens(program)
 
@@ -157,5 +181,5 @@ def _check_tokens(program: Program) -> None:
                 tokens[semaphore] += 1 if instruction.name == "SIGNAL" else -1
     count = int(program.machine["semaphore_count"])
     for semaphore, balance in tokens.items():
-        require(balance == 0 and 0 <= semaphore < count,
-                lambda: f"emit: semaphore {semaphore} of {count} ends with {balance} tokens")  # fmt: skip
+        if balance != 0 or semaphore >= count:
+            raise VerificationError(f"emit: semaphore {semaphore} of {count} ends with {balance} tokens")

@@ -73,7 +73,7 @@ class ConvTranspose2d(OpSpec):
         spans = [out_box.interval(0)]
         for i in (0, 1):
             start, stop = out_box.interval(i + 1)
-            # Positions that no tap meets (kernel below stride) still count as meeting one: the start of the region then
+            # Positions that no tap meets (kernel below stride) still count as meeting one: the region's start then
             # depends on the box's start alone and its end on the end alone, so a part needs no more than the whole.
             first = min(-((kernel[i] - 1 - start - a.pads[i]) // a.strides[i]), (start + a.pads[i]) // a.strides[i])
             spans.append(clip_interval(first, (stop - 1 + a.pads[i]) // a.strides[i] + 1, shape[i + 1]))

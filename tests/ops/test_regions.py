@@ -1,4 +1,4 @@
-"""Input regions of every operator: an output box depends on nothing outside them, and parts need no more than wholes."""
+"""Input regions of every operator: output boxes depend on nothing outside them; parts need no more than wholes."""
 
 from __future__ import annotations
 

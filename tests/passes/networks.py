@@ -36,7 +36,9 @@ class Network(GraphBuilder):
     def source(self, shape: tuple[int, ...], name: str = "x") -> str:
         return self.input(Tensor(name, shape, "uint8", CODE), name)
 
-    def add(self, kind: str, *inputs: str, attributes: Any = None, name: str = "", code: Quantization | None = CODE) -> str:
+    def add(
+        self, kind: str, *inputs: str, attributes: Any = None, name: str = "", code: Quantization | None = CODE
+    ) -> str:
         return append_op(self, kind, inputs, attributes, name=name or f"{kind}{len(self.ops)}", dtype="uint8",
                          quantization=code)  # fmt: skip
 

@@ -84,7 +84,11 @@ def test_axes_follow_the_storage_order(kind: str) -> None:
 def test_softmax_over_columns_is_laid_out_for_it() -> None:
     net = Network("columns")
     x = net.conv_channels_first(net.source((1, 3, 5, 8)), 6)
-    assert kinds(legal(net, net.add("softmax", x, attributes=SoftmaxAttributes(3)))) == ["conv2d", "transpose", "softmax"]
+    assert kinds(legal(net, net.add("softmax", x, attributes=SoftmaxAttributes(3)))) == [
+        "conv2d",
+        "transpose",
+        "softmax",
+    ]
 
 
 def test_operands_stored_differently_are_brought_into_one_order() -> None:

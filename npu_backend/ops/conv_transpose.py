@@ -34,7 +34,7 @@ class Phase:
 
 @register
 class ConvTranspose2d(OpSpec):
-    """Each phase's outputs lie `stride` apart and are an ordinary convolution of the input with a part of the kernel."""
+    """Outputs of a phase lie `stride` apart and are an ordinary convolution of the input with a part of the kernel."""
 
     kind = "conv_transpose2d"
     meaning = "2-D transposed convolution: one group, dilation 1, any stride and pads, with bias and clamp"

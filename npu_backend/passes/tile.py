@@ -15,9 +15,8 @@ from npu_backend.cost import CostModel
 from npu_backend.errors import DoesNotFitError
 from npu_backend.isa import WEIGHT_CHUNK
 from npu_backend.ops import spec_of
-from npu_backend.passes.lower import part_needs
 from npu_backend.passes.tile_estimate import Estimate, Sizes, Task
-from npu_backend.stages import Resident, Tiled, TilePart, Tiling
+from npu_backend.stages import Resident, Tiled, Tiling
 
 # Whether to cut columns, whether to cut the reduction, and how many buffers; the first that fits is taken.
 _WIDENING = (
@@ -70,7 +69,7 @@ class _Search:
     def key(self) -> object:
         """What the search depends on, within one compilation."""
         task = self.task
-        streamed = task.streamed(part_needs(task.fused, task.layer, TilePart(task.out_box)))
+        streamed = task.streamed(task.whole_needs)
         return task.layer_index, task.core, self.room_bytes, tuple(streamed), task.output_is_resident
 
     def best(self) -> Tiling:
@@ -84,7 +83,7 @@ class _Search:
             smallest = min(smallest, demand)
             if not fitting:
                 continue
-            if not reduction and not min(fitting, key=lambda estimate: estimate.total_ns).is_compute_bound:
+            if not reduction and not _least_traffic(fitting).is_compute_bound:
                 fitting += self._fitting(columns, True, buffers)[0]
             return _least_traffic(fitting).tiling()
         raise DoesNotFitError(self.task.layer_index, self.task.core, smallest, self.room_bytes)
@@ -127,9 +126,14 @@ class _Search:
 
 def _least_traffic(estimates: list[Estimate]) -> Estimate:
     """The estimate that moves the least among those about as fast as the fastest."""
-    bound = min(estimate.total_ns for estimate in estimates) * (1 + EQUALLY_FAST)
+    bound, judged = float("inf"), []
+    for estimate in sorted(estimates, key=lambda estimate: estimate.least_ns):
+        if estimate.least_ns > bound:
+            break
+        judged.append(estimate)
+        bound = min(bound, estimate.total_ns * (1 + EQUALLY_FAST))
     return min(
-        (estimate for estimate in estimates if estimate.total_ns <= bound),
+        (estimate for estimate in judged if estimate.total_ns <= bound),
         key=lambda estimate: (estimate.loaded_bytes, estimate.tile_count, estimate.total_ns),
     )
 

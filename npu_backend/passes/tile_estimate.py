@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -15,6 +15,8 @@ from npu_backend.ops import spec_of
 from npu_backend.ops.base import Reduction
 from npu_backend.passes.lower import constant_slice, part_needs, probe
 from npu_backend.stages import Fused, Layer, Resident, TilePart, Tiling, aligned
+
+_Extents = tuple[tuple[int, ...], int | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Task:
     layer_index: int
     core: int
     out_box: Box
+    # Found so far by tile extents and reduction, since the loop order and the buffers do not matter to them.
+    compute_ns: dict[_Extents, tuple[float, float]] = field(default_factory=dict)
+    needs: dict[_Extents, dict[str, Box]] = field(default_factory=dict)
 
     @property
     def fused(self) -> Fused:
@@ -50,6 +55,11 @@ class Task:
     def output_is_resident(self) -> bool:
         """Whether the output goes into a buffer that outlives the layer."""
         return self.layer.output in self.resident.residencies
+
+    @cached_property
+    def whole_needs(self) -> dict[str, Box]:
+        """The box of every input that the whole part of the layer reads."""
+        return part_needs(self.fused, self.layer, TilePart(self.out_box))
 
     def streamed(self, needs: dict[str, Box]) -> dict[str, Box]:
         """The inputs that come from DRAM tile by tile."""
@@ -123,10 +133,10 @@ class Estimate:
     def _loads(self) -> list[tuple[int, int, int]]:
         """Bytes, contiguous run and number of loads of every streamed input and constant."""
         fused, layer, graph = self.task.fused, self.task.layer, self.task.fused.graph
-        whole = part_needs(fused, layer, TilePart(self.task.out_box))
+        whole = self.task.whole_needs
         channel_tiles, other_tiles = self.counts[-1], prod(self.counts[:-1])
         loads = []
-        for name, box in self.task.streamed(part_needs(fused, layer, self._first_reduction)).items():
+        for name, box in self.task.streamed(self._needs).items():
             tensor = graph.tensor(name)
             by_channel = box.shape[-1] < whole[name].shape[-1] or self.reduction_count > 1
             stays = other_tiles == 1 if self.sizes.channels_outer else True
@@ -142,6 +152,14 @@ class Estimate:
                 size, run = (last - first) * (high - low), high - low
                 loads.append((size, size if whole_rows else run, times))
         return loads
+
+    @property
+    def _needs(self) -> dict[str, Box]:
+        """The box of every input that the tile in the middle reads."""
+        key = self.sizes.extents, self.sizes.reduction
+        if key not in self.task.needs:
+            self.task.needs[key] = part_needs(self.task.fused, self.task.layer, self._first_reduction)
+        return self.task.needs[key]
 
     @cached_property
     def _first_reduction(self) -> TilePart:
@@ -171,9 +189,15 @@ class Estimate:
         """Whether the loads hide behind the computation."""
         return max(self._compute_ns) * self.tile_count >= self._loads_ns[1]
 
-    @cached_property
+    @property
     def _compute_ns(self) -> tuple[float, float]:
         """Time of a tile, or of one part of its reduction, on the matrix and on the vector engine."""
+        key = self.sizes.extents, self.sizes.reduction
+        if key not in self.task.compute_ns:
+            self.task.compute_ns[key] = self._probe_ns()
+        return self.task.compute_ns[key]
+
+    def _probe_ns(self) -> tuple[float, float]:
         task, compute = self.task, dict.fromkeys((Engine.MATRIX, Engine.VECTOR), 0.0)
         for instruction in probe(task.fused, task.layer, self.middle):
             engine = FORMAT_BY_NAME[instruction.name].engine
@@ -191,6 +215,11 @@ class Estimate:
     @property
     def _sharers(self) -> int:
         return len(self.task.resident.partitioned.cores_of(self.task.layer_index))
+
+    @property
+    def least_ns(self) -> float:
+        """A bound below `total_ns` that needs no instruction: the loads alone."""
+        return self._loads_ns[1]
 
     @cached_property
     def total_ns(self) -> float:

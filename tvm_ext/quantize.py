@@ -72,7 +72,7 @@ def quantize(
     """
     settings = Settings(activation_type, weight_type, per_channel, form, symmetric)
     _check_settings(settings, calibration)
-    _check_model(model)
+    check_model(model)
     check_feeds(model, calibration)
     cached = cache_directory() / "quantized" / f"{_key(model, calibration, settings)}.onnx"
     if cached.is_file():
@@ -85,6 +85,15 @@ def quantize(
 def is_quantized(model: onnx.ModelProto) -> bool:
     """Whether the model holds quantised operators already, in any form."""
     return any(node.op_type in _CODING or node.op_type.startswith(_INTEGER_PREFIXES) for node in model.graph.node)
+
+
+def check_model(model: onnx.ModelProto) -> None:
+    """Raises ModelError for a model that is quantised already, or too large for the quantiser."""
+    if is_quantized(model):
+        raise ModelError(f"{model.graph.name}: the model is quantised already; leave out --quantize")
+    if model.ByteSize() > LARGEST_MODEL_BYTES:
+        raise ModelError(f"{model.graph.name}: {model.ByteSize()} bytes with its weights; ONNX Runtime's quantiser"
+                         f" takes {LARGEST_MODEL_BYTES} at most, so quantise it in parts")  # fmt: skip
 
 
 def _check_settings(settings: Settings, calibration: Sequence[Feed]) -> None:
@@ -100,14 +109,6 @@ def _check_settings(settings: Settings, calibration: Sequence[Feed]) -> None:
         raise OptionError("symmetric activations need activation_type 'int8', not 'uint8'")
     if not calibration:
         raise OptionError("quantising needs at least one calibration sample, got none")
-
-
-def _check_model(model: onnx.ModelProto) -> None:
-    if is_quantized(model):
-        raise ModelError(f"{model.graph.name}: the model is quantised already; leave out --quantize")
-    if model.ByteSize() > LARGEST_MODEL_BYTES:
-        raise ModelError(f"{model.graph.name}: {model.ByteSize()} bytes with its weights; ONNX Runtime's quantiser"
-                         f" takes {LARGEST_MODEL_BYTES} at most, so quantise it in parts")  # fmt: skip
 
 
 def _key(model: onnx.ModelProto, calibration: Sequence[Feed], settings: Settings) -> str:

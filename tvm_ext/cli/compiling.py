@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
+from tvm_ext.cli.quantizing import QuantizeOptions, quantization_lines, quantize_options, source_of, warn_of_float_model
 from tvm_ext.cli.talk import LOG, Talk
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("model", type=FILE)
 @click.option("-o", "--output", type=FILE, metavar="PKG.tar", help="The package to write.")
 @plan_options
+@quantize_options
 @click.option(
     "--dump-code", is_flag=True, help=f"Write the disassembly beside the package, as PKG.tar{ASSEMBLY_SUFFIX}."
 )
@@ -48,15 +50,18 @@ def compile_command(
     """Compile the ONNX file MODEL into a package that TVM's runtime alone executes."""
     talk = Talk(verbose, quiet)
     talk.set_up_log()
+    quantizing = QuantizeOptions.taken_from(plan)
     options = PlanOptions(**plan)
-    if stopped(model, options, stop_after, dump, talk):
+    if stopped(model, options, quantizing, stop_after, dump, talk):
         return
     if output is None:
         raise click.UsageError("name the package to write with -o PKG.tar")
-    _compile(model, output, options.plan(), dump_code, talk)
+    _compile(model, output, options, quantizing, dump_code, talk)
 
 
-def _compile(model: Path, output: Path, plan: Plan, dump_code: bool, talk: Talk) -> None:
+def _compile(
+    model: Path, output: Path, options: PlanOptions, quantizing: QuantizeOptions, dump_code: bool, talk: Talk
+) -> None:
     from npu_backend.files import check_writable, write_atomically
     from npu_backend.program import Program
     from npu_backend.report.stages import program_text
@@ -64,11 +69,12 @@ def _compile(model: Path, output: Path, plan: Plan, dump_code: bool, talk: Talk)
     from tvm_ext.cli.tables import host_lines
     from tvm_ext.package import write_package
 
+    plan = options.plan()
     assembly = output.with_name(output.name + ASSEMBLY_SUFFIX)
     for path in (output, assembly) if dump_code else (output,):
         check_writable(path)
-    with talk.progress("compile") as step:
-        compiled = compile_file(model, plan, step)
+    with source_of(model, options, quantizing, talk) as source, talk.progress("compile") as step:
+        compiled = compile_file(source.path, plan, step)
     assert compiled.package is not None
     write_package(compiled.package, output)
     if dump_code:
@@ -76,10 +82,15 @@ def _compile(model: Path, output: Path, plan: Plan, dump_code: bool, talk: Talk)
         write_atomically(assembly, "".join(texts).encode())
     talk.show(f"{output}: {compiled.name} for {compiled.machine}, {compiled.cores} cores, strategy {compiled.strategy};"
               f" {len(compiled.programs)} NPU programs", *host_lines(compiled.npu_ops, compiled.host_ops))  # fmt: skip
+    if source.quantization is not None:
+        talk.show(*quantization_lines(source.quantization))
+    warn_of_float_model(model, compiled)
     LOG.info("compiled in %.3f s", compiled.compile_seconds)
 
 
-def stopped(model: Path, options: PlanOptions, stop_after: str | None, dump: bool, talk: Talk) -> bool:
+def stopped(
+    model: Path, options: PlanOptions, quantizing: QuantizeOptions, stop_after: str | None, dump: bool, talk: Talk
+) -> bool:
     """Does what --stop-after and --dump ask; False when they ask for nothing."""
     if stop_after is None:
         if dump:
@@ -95,9 +106,9 @@ def stopped(model: Path, options: PlanOptions, stop_after: str | None, dump: boo
     from npu_backend.report.stages import stage_text
     from tvm_ext.driver import import_model
 
-    with talk.progress("compile") as step:
+    with source_of(model, options, quantizing, talk) as source, talk.progress("compile") as step:
         step(IMPORT_STAGE, None)
-        front = import_model(model, plan.shapes)
+        front = import_model(source.path, plan.shapes)
         stages = [_stage(graph, plan, stop_after) for graph in front.partitioned.graphs.values()]
     for stage in stages:
         if dump:

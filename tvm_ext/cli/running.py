@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,14 @@ import click
 
 from tvm_ext.cli.compiling import stage_options, stopped
 from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
+from tvm_ext.cli.quantizing import (
+    QuantizeOptions,
+    Source,
+    quantization_lines,
+    quantize_options,
+    source_of,
+    warn_of_float_model,
+)
 from tvm_ext.cli.talk import LOG, Talk
 
 if TYPE_CHECKING:
@@ -49,6 +57,7 @@ class RunOptions:
 @click.command("run")
 @click.argument("model", type=FILE)
 @plan_options
+@quantize_options
 @click.option("--inputs", type=FILE, metavar="FILE.npz", help="The inputs by name; made up by default.")
 @click.option("--outputs", type=FILE, metavar="FILE.npz", help="Write the outputs.")
 @click.option("--fill-mode", type=click.Choice(["random", "zeros", "ones"]),
@@ -72,11 +81,12 @@ def run_command(model: Path, verbose: bool, quiet: bool, stop_after: str | None,
     talk = Talk(verbose, quiet)
     talk.set_up_log()
     plan = PlanOptions(**{name: given.pop(name) for name in PlanOptions.__dataclass_fields__})
+    quantizing = QuantizeOptions.taken_from(given)
     options = RunOptions(**given)
     _check_options(options)
-    if stopped(model, plan, stop_after, dump, talk):
+    if stopped(model, plan, quantizing, stop_after, dump, talk):
         return 0
-    return _run(model, plan, options, talk)
+    return _run(model, plan, quantizing, options, talk)
 
 
 def _check_options(options: RunOptions) -> None:
@@ -93,7 +103,7 @@ def _check_options(options: RunOptions) -> None:
         raise click.UsageError(f"--threads {options.threads}: use 1 to 1024")
 
 
-def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int:
+def _run(model: Path, plan: PlanOptions, quantizing: QuantizeOptions, options: RunOptions, talk: Talk) -> int:
     from npu_backend.errors import EmulatorError
     from npu_backend.files import check_writable, write_atomically
     from npu_backend.report.document import run_document, to_json
@@ -101,9 +111,10 @@ def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int
     for path in filter(None, (options.outputs, options.json_file)):
         check_writable(path)
     inputs = _given_inputs(options)
-    compiled = _compiled(model, plan, options, talk)
     try:
-        run, timed = _execute(model, compiled, inputs, options, talk)
+        with source_of(model, plan, quantizing, talk) as source:
+            compiled = _compiled(source.path, plan, options, talk)
+            run, timed = _execute(source, compiled, inputs, options, talk)
     except EmulatorError as error:
         if not options.check:
             raise
@@ -112,6 +123,7 @@ def _run(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> int
     if options.json_file is not None:
         write_atomically(options.json_file, to_json(run_document(run)))
     _show(run, timed, compiled, plan, options, talk)
+    warn_of_float_model(model, compiled)
     return FAILED if run.verify is not None and run.verify.failures else 0
 
 
@@ -138,7 +150,7 @@ def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -
 
 
 def _execute(
-    model: Path, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
+    source: Source, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[Run, tuple[TimedProgram, ...]]:
     from npu_backend.report.document import Run
     from npu_backend.report.figures import figures
@@ -146,7 +158,7 @@ def _execute(
 
     seconds, verification = 0.0, None
     if not options.timing_only:
-        seconds, verification = _compute(model, compiled, inputs, options, talk)
+        seconds, verification = _compute(source, compiled, inputs, options, talk)
     start = time.perf_counter()
     with talk.progress("time"), emulator_of(compiled.package) as library:
         timed = time_programs(compiled.programs.values(), library)
@@ -162,12 +174,13 @@ def _execute(
         compile_seconds=compiled.compile_seconds,
         emulate_seconds=None if options.timing_only else seconds,
         verify=verification,
+        quantization=source.quantization,
     )
     return run, timed
 
 
 def _compute(
-    model: Path, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
+    source: Source, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[float, Verification | None]:
     """Runs the package, writes and verifies its outputs; the seconds are those of the run alone."""
     from tvm_ext.cli.tensors import made_up_inputs, write_outputs
@@ -189,7 +202,10 @@ def _compute(
         return seconds, None
     with talk.progress("verify"):
         tolerance = Tolerance(options.tolerance_lsb, float_tail=bool(compiled.host_ops))
-        return seconds, verify(options.reference or model, inputs, outputs, tolerance)
+        found = verify(options.reference or source.path, inputs, outputs, tolerance)
+    if source.quantization is None or options.reference is not None:
+        return seconds, found
+    return seconds, replace(found, reference=f"{found.reference} on the model quantised to {source.quantization.type}")
 
 
 @contextmanager
@@ -219,6 +235,8 @@ def _show(
     talk.show(*run_tables(run, one_core_us, all_layers=talk.verbose, width=talk.console.width))
     if options.print_time or talk.verbose:
         talk.show(time_line(run))
+    if run.quantization is not None:
+        talk.show(*quantization_lines(run.quantization))
     if options.check:
         talk.show("checked: no race, no read of unwritten bytes, semaphores balanced")
     if run.verify is not None:

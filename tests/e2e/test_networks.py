@@ -1,0 +1,71 @@
+"""The six networks equal ONNX Runtime bit for bit, however they are split, tiled and run."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from npu_backend.machine import load_machine
+from npu_backend.runtime import Emulator
+from npu_backend.strategies import STRATEGIES
+from tests.e2e.networks import Case, assert_exact, prepared, program_of
+from tests.e2e.onnx_runtime import outputs_of
+
+# Small enough for the whole matrix, large enough that every kind of layer has work for several cores. UNet's maps are
+# 60, 30, 15, 7 and 3 wide: on the way up two of them are padded by one.
+REDUCED = (
+    Case("mobilenet_v2", 96),
+    Case("mobilenet_v2", 96, "int8"),
+    Case("inception_v3", 107),
+    Case("mobilenet_v2_ssd", 160),
+    Case("mobiledet_ssd", 160),
+    Case("deeplab_v3_plus", 129),
+    Case("unet", 60),
+)
+CORES = (("exynos2100", 1), ("exynos2100", 2), ("exynos2100", 3), ("mesh16", 4), ("mesh16", 7))
+SPM_BYTES = (1 << 20, 1 << 17)
+# One plan of the matrix is for `make check` too.
+QUICK = (REDUCED[0], ("exynos2100", 3), 1 << 20, "base")
+
+# What the float transposed convolutions of the original UNet do to its logits: single steps in 5 of 100,000 elements,
+# which the layers after them spread. Measured on the two inputs: 0.10 and 0.30 of the elements, 3 and 5 of 238 steps.
+UNET_LARGEST_SHARE = 0.35
+UNET_LARGEST_STEPS = 12
+
+
+def plans():
+    """Network by network: a process then imports each only once."""
+    for plan in product(REDUCED, CORES, SPM_BYTES, STRATEGIES):
+        case, (machine, cores), spm_bytes, strategy = plan
+        name = f"{case}-{machine}-{cores}-{spm_bytes >> 10}K-{strategy}"
+        yield pytest.param(*plan, id=name, marks=() if plan == QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("case", "cores", "spm_bytes", "strategy"), [*plans()])
+def test_reduced(case, cores, spm_bytes, strategy):
+    machine, count = cores
+    chosen = load_machine(machine).take(count).with_spm_bytes(spm_bytes)
+    network = prepared(case)
+    assert_exact(program_of(network.graph, chosen, strategy), network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", dict.fromkeys(case.network for case in REDUCED))
+def test_whole_size(name):
+    network = prepared(Case(name, None))
+    assert_exact(program_of(network.graph, load_machine("exynos2100"), "base"), network)
+
+
+@pytest.mark.slow
+def test_unet_beside_float_transposes():
+    """The original file in ONNX Runtime, whose transposed convolutions are in float: close, and by how much."""
+    case = Case("unet", 60)
+    network, model = prepared(case), case.model()
+    with Emulator(program_of(network.graph, load_machine("exynos2100"), "base")) as emulator:
+        got = np.concatenate([emulator.run(feed)["logits"] for feed in network.feeds])
+    wanted = np.concatenate([outputs["logits"] for outputs in outputs_of(model, network.feeds)])
+    step = np.diff(np.unique(wanted)).min()
+    assert np.count_nonzero(got != wanted) <= UNET_LARGEST_SHARE * wanted.size
+    assert np.abs(got - wanted).max() <= UNET_LARGEST_STEPS * step * 1.001

@@ -8,12 +8,14 @@ from npu_backend.passes.place import place
 from npu_backend.passes.reside import reside
 from npu_backend.passes.schedule import schedule
 from npu_backend.passes.tile import TileSearch
-from npu_backend.stages import Partitioned, Placed, Resident
+from npu_backend.stages import Partitioned, Placed, Resident, Tiled
 from npu_backend.strategies import Strategy
 
 # Shares of the free scratchpad that tiles may take, tried in turn when nothing is left to spill: buffers that fit by
 # their sum may still not fit side by side.
 _PLANNED_SHARES = (0.9, 0.7, 0.5)
+# Shares of a scratchpad that may be taken when constants are loaded early, tried in turn before anything is spilled.
+_EARLY_SHARES = (0.9, 0.7, 0.0)
 
 
 def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
@@ -27,7 +29,7 @@ def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
     while True:
         resident = reside(partitioned, strategy, spilled)
         try:
-            return place(schedule(search.tile(resident, shares[0])))
+            return _place(search.tile(resident, shares[0]))
         except DoesNotFitError as failure:
             victim = _largest_resident(resident, failure.layer_index, failure.core)
             if victim is not None:
@@ -36,6 +38,16 @@ def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
                 shares.pop(0)
             else:
                 raise _capacity_error(partitioned, failure) from failure
+
+
+def _place(tiled: Tiled) -> Placed:
+    """The schedule that loads the most constants early and still fits."""
+    for early_share in _EARLY_SHARES[:-1]:
+        try:
+            return place(schedule(tiled, early_share))
+        except DoesNotFitError:
+            continue
+    return place(schedule(tiled, _EARLY_SHARES[-1]))
 
 
 def _largest_resident(resident: Resident, layer_index: int, core: int) -> str | None:

@@ -34,13 +34,19 @@ from npu_backend.stages import (
 )
 
 
-def schedule(tiled: Tiled) -> Scheduled:
-    """The steps of the whole graph and the buffers they use."""
-    builder = _Builder(tiled, lay_out_dram(tiled), stored_tensors(tiled.resident))
+def schedule(tiled: Tiled, early_share: float) -> Scheduled:
+    """The steps of the whole graph and the buffers they use.
+
+    `early_share` of a scratchpad may be taken when constants are loaded before their layer; 0 loads none early.
+    """
+    builder = _Builder(tiled, lay_out_dram(tiled), stored_tensors(tiled.resident), early_share)
     for index in range(len(tiled.tilings)):
         builder.add_layer(index)
     return Scheduled(tiled, tuple(builder.buffers), tuple(builder.steps), builder.dram)
 
+
+# How many layers ahead constants are loaded; more brings nothing and costs compile time.
+LAYERS_AHEAD = 4
 
 Interval = tuple[int, int]
 # A packed constant by its operator's output and its number, and the rows and columns of it.
@@ -60,6 +66,7 @@ class _Builder:
     tiled: Tiled
     dram: DramLayout
     stored: frozenset[str]
+    early_share: float
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     resident: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -95,15 +102,16 @@ class _Builder:
             if isinstance(access.buffer, int):
                 self.hold(access.buffer)
 
-    def room_ahead_bytes(self, index: int, core: int) -> int:
-        """Scratchpad bytes free for the next layer's constants beside this layer's last tile and its own tiles."""
-        now, ahead = (self.tiled.tilings[i][core] for i in (index, index + 1))
-        if now is None or ahead is None:
-            return 0
-        resident = max(self.tiled.resident.bytes_at(i, core) for i in (index, index + 1))
-        spm_bytes = self.tiled.resident.partitioned.machine.cores[core].spm_bytes
-        taken = resident + max(now.working_bytes, ahead.working_bytes)
-        return int(spm_bytes * self.tiled.planned_share) - taken
+    def room_ahead_bytes(self, core: int, index: int, following: int) -> int:
+        """Scratchpad bytes that stay free from one layer to another, beside what is loaded early already."""
+        resident, spm_bytes = self.tiled.resident, self.tiled.resident.partitioned.machine.cores[core].spm_bytes
+        busiest = max(
+            resident.bytes_at(i, core) + (tiling.working_bytes if (tiling := self.tiled.tilings[i][core]) else 0)
+            for i in range(index, following + 1)
+        )
+        early = sum(aligned(slice_bytes(key)) for (_, owner), slices in self.prefetched.items() if owner == core
+                    for _, key in slices)  # fmt: skip
+        return int(spm_bytes * self.early_share) - busiest - early
 
     def resident_box(self, tensor: str, core: int) -> Box:
         """The box of a resident tensor that a core's buffer holds."""
@@ -262,23 +270,26 @@ class _CoreLayer:
         return buffer
 
     def _prefetch(self) -> None:
-        """The constants of this core's next layer, tile by tile as far as there is room."""
-        following = self.index + 1
-        if following == len(self.builder.tiled.tilings):
-            return
-        room = self.builder.room_ahead_bytes(self.index, self.core)
-        if room > 0:
-            ahead = _CoreLayer(self.builder, following, self.core)
-            self.builder.prefetched[following, self.core] = ahead._load_early(room)
+        """The constants of this core's next layers, tile by tile as far as there is room."""
+        builder = self.builder
+        for following in range(self.index + 1, min(self.index + 1 + LAYERS_AHEAD, len(builder.tiled.tilings))):
+            if builder.tiled.tilings[following][self.core] is None:
+                continue
+            ahead = _CoreLayer(builder, following, self.core)
+            if not ahead._load_early(builder.room_ahead_bytes(self.core, self.index, following)):
+                return
 
-    def _load_early(self, room_bytes: int) -> dict[_Slice, int]:
-        early: dict[_Slice, int] = {}
+    def _load_early(self, room_bytes: int) -> bool:
+        """Loads what is not loaded yet; whether all of it fits."""
+        early = self.builder.prefetched.setdefault((self.index, self.core), {})
         for name, key in dict.fromkeys(entry for part in self.parts for entry in self._slices(part)):
+            if (name, key) in early:
+                continue
             room_bytes -= aligned(slice_bytes(key))
             if room_bytes < 0:
-                break
+                return False
             early[name, key] = self._load_constant(name, key)
-        return early
+        return True
 
     def _compute(self, part: TilePart) -> None:
         builder, previous = self.builder, self.results

@@ -50,10 +50,17 @@ DATA_TYPES = {member.name.lower(): member for member in DataType}
 
 
 class BinaryFunction(IntEnum):
-    """Element-wise functions of two tensors."""
+    """Element-wise functions of two tensors: two on codes, the rest in float32 between dequantise and quantise."""
 
     ADD = 0
     MULTIPLY = 1
+    FLOAT_ADD = 2
+    FLOAT_SUBTRACT = 3
+    FLOAT_MULTIPLY = 4
+    FLOAT_DIVIDE = 5
+    FLOAT_MAXIMUM = 6
+    FLOAT_MINIMUM = 7
+    FLOAT_PRELU = 8
 
 
 class PoolFunction(IntEnum):
@@ -227,7 +234,7 @@ FORMATS: tuple[Format, ...] = (
         u32 left_strides[4]     bytes; zero broadcasts
         u32 right_strides[4]
         u32 output_strides[4]
-        u32 left_type
+        u32 left_type           DataType; float32 too for a float function, with scale 1 and zero point 0
         u32 right_type
         u32 output_type
         i32 left_zero_point

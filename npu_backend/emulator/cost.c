@@ -171,6 +171,10 @@ static double binary_cycles(const npu_record_core *core, const npu_instruction *
                            {op->counts, op->right_strides, 4, right},
                            {op->counts, op->output_strides, 4, output}};
     double lanes = (double)left + right + output;
+    if (op->function >= NPU_BINARY_FLOAT_ADD) {
+        /* Both operands to float32, the function, and back: four bytes wide each. */
+        lanes = 4.0 * (2 + (op->left_type != NPU_TYPE_FLOAT32) + (op->right_type != NPU_TYPE_FLOAT32));
+    }
     return vector_cycles(core, cost, product(op->counts, 4) * lanes, views, 3);
 }
 

@@ -35,7 +35,14 @@ enum {
 enum {
     NPU_BINARY_ADD = 0,
     NPU_BINARY_MULTIPLY = 1,
-    NPU_BINARY_COUNT = 2
+    NPU_BINARY_FLOAT_ADD = 2,
+    NPU_BINARY_FLOAT_SUBTRACT = 3,
+    NPU_BINARY_FLOAT_MULTIPLY = 4,
+    NPU_BINARY_FLOAT_DIVIDE = 5,
+    NPU_BINARY_FLOAT_MAXIMUM = 6,
+    NPU_BINARY_FLOAT_MINIMUM = 7,
+    NPU_BINARY_FLOAT_PRELU = 8,
+    NPU_BINARY_COUNT = 9
 };
 
 enum {
@@ -404,7 +411,7 @@ typedef struct {
     uint32_t left_strides[4]; /* bytes; zero broadcasts */
     uint32_t right_strides[4];
     uint32_t output_strides[4];
-    uint32_t left_type;
+    uint32_t left_type; /* DataType; float32 too for a float function, with scale 1 and zero point 0 */
     uint32_t right_type;
     uint32_t output_type;
     int32_t left_zero_point;

@@ -160,10 +160,11 @@ static int element_bytes(const context *at, uint32_t bytes) {
 }
 
 static int check_binary(const context *at, const npu_binary *op) {
+    uint32_t types = op->function >= NPU_BINARY_FLOAT_ADD ? BYTE_TYPES | 1u << NPU_TYPE_FLOAT32 : BYTE_TYPES;
     return counts_are_positive(at, op->counts, 4) &&
            between(at, "function", op->function, 0, NPU_BINARY_COUNT - 1) &&
-           one_of_types(at, "left_type", op->left_type, BYTE_TYPES) &&
-           one_of_types(at, "right_type", op->right_type, BYTE_TYPES) &&
+           one_of_types(at, "left_type", op->left_type, types) &&
+           one_of_types(at, "right_type", op->right_type, types) &&
            one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
            code(at, "left_zero_point", op->left_zero_point, op->left_type) &&
            code(at, "right_zero_point", op->right_zero_point, op->right_type) &&

@@ -154,4 +154,6 @@ void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, con
 void npu_view_collapse(npu_view *view); /* merges axes, so that the last is as long as can be */
 void npu_view_for_rows(npu_view *view, npu_row row, const void *context);
 
+void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level); /* the FLOAT functions */
+
 #endif

@@ -1,4 +1,4 @@
-/* BINARY: element-wise functions of two quantised tensors: in_uint8 of npu_backend/ops/numerics_eltwise.py. */
+/* BINARY on codes: in_uint8 of npu_backend/ops/numerics_eltwise.py. */
 #include "vector.h"
 
 typedef struct {
@@ -70,14 +70,18 @@ static constants prepare(const npu_binary *op) {
 
 npu_status npu_execute_binary(const npu_binary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    constants k = prepare(op);
     npu_view view = {0};
     for (int axis = 0; axis < 4; ++axis) {
         view.counts[axis] = op->counts[axis];
     }
-    npu_view_operand(&view, spm + op->left, 1, op->left_strides);
-    npu_view_operand(&view, spm + op->right, 1, op->right_strides);
+    npu_view_operand(&view, spm + op->left, npu_type_bytes(op->left_type), op->left_strides);
+    npu_view_operand(&view, spm + op->right, npu_type_bytes(op->right_type), op->right_strides);
     npu_view_operand(&view, spm + op->output, 1, op->output_strides);
+    if (op->function >= NPU_BINARY_FLOAT_ADD) {
+        npu_binary_in_float(op, &view, level);
+        return NPU_OK;
+    }
+    constants k = prepare(op);
     npu_view_for_rows(&view, op->function == NPU_BINARY_ADD ? add_levels[level - 1] : multiply_levels[level - 1], &k);
     return NPU_OK;
 }

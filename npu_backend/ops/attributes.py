@@ -63,7 +63,11 @@ class UnaryAttributes:
 
 @dataclass(frozen=True)
 class BinaryAttributes:
-    """An element-wise function of two tensors of equal rank: ``add`` or ``multiply``; extents of 1 broadcast."""
+    """An element-wise function of two tensors of equal rank; extents of 1 broadcast.
+
+    `function`: ``add``, ``multiply``, ``subtract``, ``divide``, ``maximum``, ``minimum`` or ``prelu`` (right: the
+    slope). The first two work on codes, unless an operand is float32; the others always in float32.
+    """
 
     function: str
 

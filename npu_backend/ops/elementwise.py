@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from npu_backend.box import Box
-from npu_backend.graph import Graph, Op, Tensor
+from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.isa import DATA_TYPES, BinaryFunction
 from npu_backend.ops import numerics_core, numerics_eltwise, numerics_unary
-from npu_backend.ops.attributes import BinaryAttributes, UnaryAttributes
+from npu_backend.ops.attributes import UnaryAttributes
 from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec, PackedConstant, Tile, register
 from npu_backend.ops.conv import quantization_of
 from npu_backend.ops.strided import elementwise
@@ -96,18 +96,22 @@ def table_lookup(source: Operand, output: Operand, table: object) -> tuple[Lower
 
 @register
 class Binary(_Elementwise):
-    """A function of two quantised tensors with scales of their own."""
+    """A function of two tensors with scales of their own, or one of them float32; the output is quantised."""
 
     kind = "binary"
-    meaning = "element-wise add and multiply of two tensors, extents of 1 broadcast"
+    meaning = "element-wise functions of two tensors, extents of 1 broadcast: " + ", ".join(
+        sorted(numerics_eltwise.FLOAT_FUNCTIONS)
+    )
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's QLinearAdd and QLinearMul."""
-        a: BinaryAttributes = op.attributes
+        """As ONNX Runtime's QLinearAdd and QLinearMul, or its float operator between dequantise and quantise."""
         left, right = np.broadcast_arrays(*inputs)
-        x, y, z = (quantization_of(graph.tensor(name)) for name in (*op.inputs, op.output))
-        function = {"add": numerics_eltwise.add, "multiply": numerics_eltwise.multiply}[a.function]
-        dtype = np.dtype(graph.tensor(op.output).dtype)
+        dtype, z = np.dtype(graph.tensor(op.output).dtype), quantization_of(graph.tensor(op.output))
+        if _opcode_function(graph, op).name.startswith("FLOAT_"):
+            a, b = (_real(graph.tensor(name), value) for name, value in zip(op.inputs, (left, right)))
+            return numerics_eltwise.in_float(op.attributes.function, a, b, np.float32(z.scale), z.zero_point, dtype)
+        x, y = (quantization_of(graph.tensor(name)) for name in op.inputs)
+        function = {"add": numerics_eltwise.add, "multiply": numerics_eltwise.multiply}[op.attributes.function]
         return numerics_eltwise.in_uint8(
             function, left, np.float32(x.scale), x.zero_point, right, np.float32(y.scale), y.zero_point,
             np.float32(z.scale), z.zero_point, dtype,
@@ -116,9 +120,9 @@ class Binary(_Elementwise):
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A BINARY instruction per four axes."""
         left, right = tile.inputs
-        fields: dict[str, object] = {"function": BinaryFunction[op.attributes.function.upper()]}
+        fields: dict[str, object] = {"function": _opcode_function(graph, op)}
         for name, tensor in zip(("left", "right", "output"), (*op.inputs, op.output)):
-            code = quantization_of(graph.tensor(tensor))
+            code = graph.tensor(tensor).quantization or Quantization(1.0, 0)
             fields[f"{name}_type"] = DATA_TYPES[graph.tensor(tensor).dtype]
             fields[f"{name}_scale"], fields[f"{name}_zero_point"] = code.scale, code.zero_point
         operands = {
@@ -127,6 +131,17 @@ class Binary(_Elementwise):
             "output": (tile.output.address, tile.output.strides),
         }
         return elementwise("BINARY", tile.output.box.shape, operands, fields)
+
+
+def _opcode_function(graph: Graph, op: Op) -> BinaryFunction:
+    name = op.attributes.function.upper()
+    on_codes = name in BinaryFunction.__members__ and all(graph.tensor(each).quantization for each in op.inputs)
+    return BinaryFunction[name if on_codes else f"FLOAT_{name}"]
+
+
+def _real(tensor: Tensor, value: np.ndarray) -> np.ndarray:
+    code = tensor.quantization
+    return value if code is None else numerics_core.dequantize(value, np.float32(code.scale), code.zero_point)
 
 
 class _Coding(_Elementwise):

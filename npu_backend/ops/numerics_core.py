@@ -10,7 +10,8 @@ DequantizeLinear -> operator -> QuantizeLinear, and how these modules hold to it
 Bit for bit, its integer kernels: Conv, Gemm, MatMul, Add, Mul, Concat, AveragePool, GlobalAveragePool, Softmax,
 Sigmoid, LeakyRelu; MaxPool, nearest Resize, Reshape, Transpose, Slice, Split, Squeeze where scale and zero point stay
 the same. Bit for bit, its float kernels between DequantizeLinear and QuantizeLinear: the same movements, MaxPool and
-nearest Resize with other scales (then `requantize`), Pad, bilinear Resize, Relu, Clip, Tanh, HardSigmoid, HardSwish.
+nearest Resize with other scales (then `requantize`), Pad, bilinear Resize, Relu, Clip, Tanh, HardSigmoid, HardSwish,
+Sub, Div, Max, Min, PRelu, and Add and Mul with a float constant.
 Within one step: ConvTranspose, ReduceMean, Conv or Gemm with an activation that clips inside the quantised range; all
 float there.
 """
@@ -58,12 +59,12 @@ def saturate(value: Array, dtype: DType) -> IntegerArray:
 
 def round_saturate(value: FloatArray, zero_point: int, dtype: DType) -> IntegerArray:
     """`saturate(rint(clamp(value)) + zero_point)`: clamp in float32 to [min - zp, max - zp], round half to even, add
-    in integers.
+    in integers. NaN becomes the lowest code.
 
     Clamping first keeps the conversion to int32 defined; it never changes the result.
     """
     low, high = integer_range(dtype)
-    clamped = np.clip(value, FLOAT(low - zero_point), FLOAT(high - zero_point))
+    clamped = np.fmin(np.fmax(value, FLOAT(low - zero_point)), FLOAT(high - zero_point))
     return (np.rint(clamped).astype(np.int32) + np.int32(zero_point)).astype(dtype)
 
 

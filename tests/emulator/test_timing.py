@@ -50,6 +50,14 @@ def binary(counts: tuple[int, ...], strides: tuple[int, ...]) -> Instruction:
                        right_strides=strides, output_strides=strides)  # fmt: skip
 
 
+def in_float(left: DataType, right: DataType) -> Instruction:
+    """256 elements."""
+    byte, word = (0, 0, 0, 1), (0, 0, 0, 4)
+    return instruction("BINARY", function=BinaryFunction.FLOAT_DIVIDE, counts=(1, 1, 1, 256), output_strides=byte,
+                       left_strides=word if left == DataType.FLOAT32 else byte, left_type=left,
+                       right_strides=word if right == DataType.FLOAT32 else byte, right_type=right)  # fmt: skip
+
+
 def elements(name: str, *, stride: int = 1, output_stride: int = 1, **values: Any) -> Instruction:
     """256 elements."""
     return instruction(name, counts=(1, 1, 4, 64), input_strides=(0, 0, 64 * stride, stride),
@@ -80,6 +88,9 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     ("add", binary((1, 1, 1, 256), (0, 0, 0, 1)), 3 * 256 / 32 + 3),  # left, right, output
     ("add on 5 channels of 8", binary((1, 1, 64, 5), (0, 0, 8, 1)), 3 * 320 / 32 + 3),  # 64 runs of 2 words: 16 cycles
     ("add on single channels of 8", binary((1, 1, 64, 1), (0, 0, 8, 1)), 64 / 8 + 3),  # 64 words; 3 * 64 / 32 is less
+    # Two dequantised, divided, quantised, each 4 bytes wide; a float operand needs no dequantising.
+    ("divide", in_float(DataType.INT8, DataType.UINT8), 256 * 16 / 32 + 3),
+    ("divide by floats", in_float(DataType.INT8, DataType.FLOAT32), 256 * 12 / 32 + 3),
     ("quantize", elements("QUANTIZE", output_type=DataType.INT8, stride=4), 256 * 4 / 32 + 3),
     ("dequantize", elements("DEQUANTIZE", input_type=DataType.INT8, output_stride=4), 256 * 4 / 32 + 3),
     ("nearest", resize(ResizeFunction.NEAREST), 256 / 32 + 3),

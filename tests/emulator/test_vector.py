@@ -43,7 +43,9 @@ def _scale(rng: np.random.Generator) -> np.float32:
 
 def _scales(rng: np.random.Generator, trial: int, count: int) -> list[np.float32]:
     """Random ones, and in every other trial ones whose ratios bring ties, where each rounding shows."""
-    return [_scale(rng) for _ in range(count)] if trial % 2 else [np.float32(0.02), np.float32(0.05), np.float32(0.1)][:count]
+    if trial % 2:
+        return [_scale(rng) for _ in range(count)]
+    return [np.float32(0.02), np.float32(0.05), np.float32(0.1)][:count]
 
 
 def _shape(rng: np.random.Generator, limits: tuple[int, ...]) -> Any:
@@ -131,7 +133,41 @@ def test_fill(level: int, trial: int, element_bytes: int) -> None:
     spm.check(level, output, np.full(counts, value, dtype), fields)
 
 
-@pytest.mark.parametrize("function", BinaryFunction)
+@pytest.mark.parametrize("function", [f for f in BinaryFunction if f.name.startswith("FLOAT_")])
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_binary_in_float(level: int, trial: int, function: BinaryFunction) -> None:
+    rng = np.random.default_rng(trial)
+    shape, dtype = _shape(rng, (3, 5, 6, 150)), _dtype(rng)
+    output_scale, output_zero = _scales(rng, trial, 1)[0], _zero_point(rng, dtype)
+    spm = Scratchpad(rng, 1 << 17)
+    output = spm.place(np.zeros(shape, dtype), _order(rng, 4))
+    fields = {"name": "BINARY", "function": function, "counts": shape, "output": output.address,
+              "output_strides": output.strides, "output_type": TYPES[dtype], "output_scale": output_scale,
+              "output_zero_point": output_zero}  # fmt: skip
+    reals = []
+    for side in ("left", "right"):
+        place, real, operand_fields = _operand(rng, spm, tuple(n if rng.integers(3) else 1 for n in shape), side)
+        fields |= operand_fields | {f"{side}_strides": _broadcast(place, shape)}
+        reals.append(np.broadcast_to(real, shape))
+    name = function.name.removeprefix("FLOAT_").lower()
+    spm.check(level, output, eltwise.in_float(name, *reals, output_scale, output_zero, dtype), fields)
+
+
+def _operand(rng: np.random.Generator, spm: Scratchpad, shape: tuple[int, ...], side: str) -> Any:
+    """An operand of codes, or of float32 with some infinities, zeros and NaN: its place, real values and fields."""
+    if rng.integers(2):
+        dtype, scale = _dtype(rng), _scale(rng)
+        values, zero = _codes(rng, shape, dtype), _zero_point(rng, dtype)
+        real, kind = core.dequantize(values, scale, zero), TYPES[dtype]
+    else:
+        values = rng.normal(0, 3, shape).astype(np.float32)
+        values[rng.random(shape) < 0.1] = rng.choice(np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-38], np.float32))
+        real, kind, scale, zero = values, DataType.FLOAT32, np.float32(1), 0
+    place = spm.place(values, _order(rng, 4))
+    return place, real, {side: place.address, f"{side}_type": kind, f"{side}_zero_point": zero, f"{side}_scale": scale}
+
+
+@pytest.mark.parametrize("function", [BinaryFunction.ADD, BinaryFunction.MULTIPLY])
 @pytest.mark.parametrize("trial", range(2 * TRIALS))
 def test_binary(level: int, trial: int, function: BinaryFunction) -> None:
     rng = np.random.default_rng(trial)

@@ -58,6 +58,8 @@ class Tensor:
 class Op:
     """One operator: `inputs` name tensors or constants, `attributes` is the kind's own frozen dataclass.
 
+    A plain constant is the operator's own, packed as its engine reads it; a constant tensor is read as any other.
+
     `origin` names the ONNX nodes it came from, first the one a user would call it by.
     """
 
@@ -84,7 +86,10 @@ class GraphPort:
 
 @dataclass(frozen=True)
 class Graph:
-    """A directed acyclic graph of operators, listed in topological order."""
+    """A directed acyclic graph of operators, listed in topological order.
+
+    A name in both `tensors` and `constants` is a constant tensor: it lies in DRAM before the first operator runs.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
@@ -98,8 +103,13 @@ class Graph:
         return self.tensors[name]
 
     def activations(self, op: Op) -> tuple[str, ...]:
-        """The inputs of `op` that are tensors, in order; constants left out."""
+        """The inputs of `op` that are tensors, in order; constants of its own left out."""
         return tuple(name for name in op.inputs if name in self.tensors)
+
+    @cached_property
+    def constant_tensors(self) -> tuple[str, ...]:
+        """Tensors whose values are in `constants`."""
+        return tuple(name for name in self.constants if name in self.tensors)
 
     @cached_property
     def producers(self) -> Mapping[str, Op]:
@@ -123,6 +133,7 @@ class Graph:
     def __str__(self) -> str:
         lines = [f"graph {self.name}"]
         lines += [f"  input {_port(self, port)}" for port in self.inputs]
+        lines += [f"  constant {_tensor(self.tensors[name])}" for name in self.constant_tensors]
         lines += [f"  {_tensor(self.tensors[op.output])} = {op.kind}({', '.join(op.inputs)}) {_text(op.attributes)}"
                   f"  # {op.name}" for op in self.ops]  # fmt: skip
         lines += [f"  output {_port(self, port)}" for port in self.outputs]
@@ -165,6 +176,12 @@ class GraphBuilder:
         """Adds a constant and returns its name."""
         name = self.unique(stem)
         self.constants[name] = value
+        return name
+
+    def constant_tensor(self, stem: str, value: np.ndarray, quantization: Quantization | None = None) -> str:
+        """Adds a tensor whose values are known and returns its name."""
+        name = self.constant(stem, value)
+        self.tensors[name] = Tensor(name, value.shape, value.dtype.name, quantization)
         return name
 
     def input(self, tensor: Tensor, host_name: str, storage_axes: Iterable[int] | None = None) -> str:

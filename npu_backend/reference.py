@@ -12,7 +12,7 @@ from npu_backend.ops import spec_of
 
 def evaluate(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs by host name, in the host's axis order; `inputs` likewise."""
-    values: dict[str, np.ndarray] = {}
+    values = {name: graph.constants[name] for name in graph.constant_tensors}
     for port in graph.inputs:
         values[port.tensor] = np.transpose(inputs[port.host_name], np.argsort(port.storage_axes))
     for op in graph.ops:

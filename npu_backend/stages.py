@@ -222,10 +222,14 @@ class Step:
 
 @dataclass(frozen=True)
 class DramLayout:
-    """Where everything lies in DRAM, in bytes: packed constants first, then tensors."""
+    """Where everything lies in DRAM, in bytes: packed constants, constant tensors, then all other tensors.
+
+    The first `constant_bytes` bytes are the constants' image.
+    """
 
     constants: Mapping[tuple[str, int], int]
     tensors: Mapping[str, int]
+    constant_bytes: int
     size_bytes: int
 
 

@@ -17,7 +17,7 @@ def stored_tensors(resident: Resident) -> frozenset[str]:
 
 
 def lay_out_dram(tiled: Tiled) -> DramLayout:
-    """Constants first, as the program file holds them, then every tensor that may be moved, dense."""
+    """Constants and constant tensors first, as the program file holds them, then what may be moved, dense."""
     fused, offset = tiled.resident.partitioned.fused, 0
     constants: dict[tuple[str, int], int] = {}
     for layer in fused.layers:
@@ -26,7 +26,11 @@ def lay_out_dram(tiled: Tiled) -> DramLayout:
                 constants[op.output, index] = offset
                 offset += aligned(constant.rows.size)
     tensors: dict[str, int] = {}
+    for name in fused.graph.constant_tensors:
+        tensors[name] = offset
+        offset += aligned(fused.graph.tensor(name).size_bytes)
+    constant_bytes = offset
     for name in [port.tensor for port in fused.graph.inputs] + [layer.output for layer in fused.layers]:
         tensors[name] = offset
         offset += aligned(fused.graph.tensor(name).size_bytes)
-    return DramLayout(constants, tensors, offset)
+    return DramLayout(constants, tensors, constant_bytes, offset)

@@ -67,11 +67,13 @@ def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[
 
 
 def _constant_image(fused: Fused, dram: DramLayout) -> bytes:
-    size = min([dram.size_bytes, *dram.tensors.values()])
-    image = np.zeros(size, np.uint8)
+    image = np.zeros(dram.constant_bytes, np.uint8)
     for (output, index), offset in dram.constants.items():
         rows = fused.constants[output][index].rows
         image[offset : offset + rows.size] = rows.reshape(-1)
+    for name in fused.graph.constant_tensors:
+        raw = np.frombuffer(fused.graph.constants[name].tobytes(), np.uint8)
+        image[dram.tensors[name] : dram.tensors[name] + raw.size] = raw
     return image.tobytes()
 
 

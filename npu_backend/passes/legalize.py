@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from npu_backend.graph import Graph, GraphBuilder, Op, Tensor
 from npu_backend.ops import spec_of
 from npu_backend.ops.attributes import ReshapeAttributes, TransposeAttributes
@@ -33,6 +35,8 @@ def legalize(graph: Graph) -> Graph:
     walk = _Walk(graph, GraphBuilder(graph.name, constants=dict(graph.constants)))
     for port in graph.inputs:
         walk.add_input(port.tensor, port.host_name)
+    for name in graph.constant_tensors:
+        walk.add_constant(name)
     for op in _live(graph):
         walk.add(op)
     for port in graph.outputs:
@@ -64,6 +68,10 @@ class _Walk:
         stored = Tensor(name, _stored_shape(tensor.shape, axes), tensor.dtype, tensor.quantization)
         self.values[name] = _Value(self.builder.input(stored, host_name, axes), axes)
 
+    def add_constant(self, name: str) -> None:
+        tensor = self.builder.tensors[name] = self.graph.tensor(name)
+        self.values[name] = _Value(name, _identity(len(tensor.shape)))
+
     def add(self, op: Op) -> None:
         if op.kind == "transpose":
             source = self.values[op.inputs[0]]
@@ -92,15 +100,16 @@ class _Walk:
         self._append(op, (name,), ReshapeAttributes(result.shape), _identity(len(result.shape)))
 
     def _compute(self, op: Op) -> None:
-        activations = [self.values[name] for name in self.graph.activations(op)]
-        axes = self._common_axes(op, activations)
+        activations = self.graph.activations(op)
+        axes = self._common_axes(op, [self.values[name] for name in activations if name not in self.graph.constants])
         attributes = op.attributes
         if axes is None:
             rank = len(self.graph.tensor(op.output).shape)
-            names = [self._in_order(value) for value in activations]
+            names = [self._in_order(self.values[name]) for name in activations]
             axes = _identity(rank)
         else:
-            names = [value.name for value in activations]
+            names = [self._constant(name, axes) if name in self.graph.constants else self.values[name].name
+                     for name in activations]  # fmt: skip
             if axes != _identity(len(axes)):
                 attributes = spec_of(op).permute(attributes, _inverse(axes), len(axes))
         stored = iter(names)
@@ -108,7 +117,7 @@ class _Walk:
         self._append(op, inputs, attributes, axes)
 
     def _common_axes(self, op: Op, activations: list[_Value]) -> Axes | None:
-        """The storage order that all activations share, if the operator can work in it."""
+        """The storage order that all computed activations share, if the operator can work in it."""
         axes = activations[0].axes
         if any(value.axes != axes for value in activations):
             return None
@@ -125,6 +134,16 @@ class _Walk:
             name=op.output, dtype=result.dtype, quantization=result.quantization, origin=op.origin,
         )  # fmt: skip
         self.values[op.output] = _Value(name, axes)
+
+    def _constant(self, name: str, axes: Axes) -> str:
+        """The constant tensor with its values in a storage order (one copy per order)."""
+        if axes == _identity(len(axes)):
+            return name
+        if (name, axes) not in self.written:
+            values = np.ascontiguousarray(self.graph.constants[name].transpose(_inverse(axes)))
+            codes = self.graph.tensor(name).quantization
+            self.written[name, axes] = self.builder.constant_tensor(f"{name}.stored", values, codes)
+        return self.written[name, axes]
 
     def _in_order(self, value: _Value) -> str:
         """The tensor with its axes in logical order, by a transpose where needed (one per tensor)."""

@@ -44,7 +44,8 @@ class Case:
     """One operator with everything it needs.
 
     `same_code`: the output has the first input's scale. `channels_last`: rank 4 hosts are [n, c, h, w], else the axes
-    are left alone. `spm_bytes`: a scratchpad so small that the operator is tiled.
+    are left alone. `spm_bytes`: a scratchpad so small that the operator is tiled. `constant_at`: which of the inputs
+    are constant tensors, of `constant_dtype` (else the case's).
     """
 
     kind: str
@@ -58,6 +59,8 @@ class Case:
     same_code: bool = False
     channels_last: bool = True
     spm_bytes: int = SMALL_SPM_BYTES
+    constant_at: tuple[int, ...] = ()
+    constant_dtype: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.label}-{self.dtype}"
@@ -97,6 +100,13 @@ def build(case: Case, *, prefix: bool = False) -> Graph:
 
 
 def _input(builder: GraphBuilder, case: Case, index: int, *, prefix: bool) -> str:
+    if index in case.constant_at:
+        dtype = case.constant_dtype or case.dtype
+        values = draw(np.random.default_rng(case.seed + index), case.shapes[index], dtype)
+        if dtype == "int8":
+            # ONNX Runtime computes in float with int8 constants that all lie in [-64, 64].
+            values.flat[0] = -100
+        return builder.constant_tensor(f"c{index}", values, code(*_INPUT_CODES[index % 3], dtype))
     shape, quantization = case.shapes[index], code(*_INPUT_CODES[index % 3], case.dtype)
     turned = len(shape) == 4 and case.channels_last
     host = tuple(shape[axis] for axis in (0, 3, 1, 2)) if turned else shape
@@ -168,7 +178,9 @@ def conv_transpose(label: str, shape: Shape, outputs: int, kernel: tuple[int, in
         (shape[3], outputs, *kernel), shape[3] * prod(kernel) // prod(attributes.get("strides", (1, 1))) + 1, outputs,
         per_channel=per_channel, bias=bias,
     )  # fmt: skip
-    return Case("conv_transpose2d", label, (shape,), ConvTransposeAttributes(**attributes), constants, spm_bytes=spm_bytes)
+    return Case(
+        "conv_transpose2d", label, (shape,), ConvTransposeAttributes(**attributes), constants, spm_bytes=spm_bytes
+    )
 
 
 def dense(label: str, shape: Shape, outputs: int, *, bias: bool = True, per_channel: bool = True,
@@ -213,7 +225,9 @@ CONVOLUTIONS = (
     conv("groups-odd", (2, 6, 5, 15), 10, (2, 2), groups=5, strides=(2, 1), per_channel=False, spm_bytes=2048),
     conv("depthwise", (1, 13, 10, 37), 37, (3, 3), pads=(1, 1, 1, 1), groups=37, spm_bytes=2048),
     conv("depthwise-stride", (2, 11, 12, 33), 33, (5, 5), pads=(2, 1, 2, 2), strides=(2, 2), groups=33, bias=False),
-    conv("depthwise-dilated", (1, 14, 13, 16), 16, (3, 3), pads=(2, 2, 2, 2), dilations=(2, 2), groups=16, spm_bytes=2048),
+    conv(
+        "depthwise-dilated", (1, 14, 13, 16), 16, (3, 3), pads=(2, 2, 2, 2), dilations=(2, 2), groups=16, spm_bytes=2048
+    ),
     conv("multiplier", (1, 8, 7, 8), 16, (3, 3), pads=(1, 1, 1, 1), groups=8, spm_bytes=2048),
 )
 
@@ -223,7 +237,9 @@ TRANSPOSED = (
     conv_transpose("4x4", (2, 5, 4, 8), 16, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1), bias=False, spm_bytes=4096),
     conv_transpose("kernel<stride", (1, 5, 6, 6), 16, (2, 1), strides=(3, 3), per_channel=False, spm_bytes=4096),
     conv_transpose("stride1", (1, 16, 11, 17), 20, (3, 2), pads=(0, 1, 2, 0)),
-    conv_transpose("stride3", (1, 4, 5, 5), 16, (5, 4), strides=(3, 2), pads=(2, 0, 1, 1), clamp=(90, 150), spm_bytes=4096),
+    conv_transpose(
+        "stride3", (1, 4, 5, 5), 16, (5, 4), strides=(3, 2), pads=(2, 0, 1, 1), clamp=(90, 150), spm_bytes=4096
+    ),
 )
 
 PRODUCTS = (
@@ -269,6 +285,23 @@ ELEMENTWISE = (
          output_code=(0.08, 110)),
     Case("binary", "multiply-map", ((1, 1, 1, 35), (1, 9, 8, 1)), BinaryAttributes("multiply"),
          output_code=(0.08, 110)),
+    *(Case("binary", f"{function}", ((1, 9, 8, 21),) * 2, BinaryAttributes(function))
+      for function in ("subtract", "divide", "maximum", "minimum", "prelu")),
+    Case("binary", "subtract-rank3", ((3, 1, 40), (3, 17, 1)), BinaryAttributes("subtract")),
+    Case("binary", "divide-gate", ((1, 8, 9, 40), (1, 1, 1, 40)), BinaryAttributes("divide")),
+    Case("binary", "add-constant", ((1, 9, 11, 19), (1, 9, 11, 19)), BinaryAttributes("add"), constant_at=(1,)),
+    Case("binary", "add-constant-channels", ((2, 5, 6, 37), (1, 1, 1, 37)), BinaryAttributes("add"), constant_at=(1,)),
+    Case("binary", "multiply-constant-scalar", ((17, 133), (1, 1)), BinaryAttributes("multiply"),
+         output_code=(0.08, 110), constant_at=(1,)),
+    Case("binary", "multiply-constant-rows", ((1, 9, 1, 1), (2, 9, 7, 19)), BinaryAttributes("multiply"),
+         output_code=(0.08, 110), constant_at=(0,)),
+    *(Case("binary", f"{function}-float", ((1, 9, 8, 21), (1, 1, 1, 21)), BinaryAttributes(function), constant_at=(1,),
+           constant_dtype="float32", output_code=(0.3, 110))
+      for function in ("add", "multiply", "subtract", "divide", "maximum", "minimum", "prelu")),
+    Case("binary", "divide-float-left", ((1, 8, 1), (5, 8, 70)), BinaryAttributes("divide"), constant_at=(0,),
+         constant_dtype="float32", output_code=(0.3, 110)),
+    Case("binary", "subtract-float-map", ((1, 6, 7, 1), (2, 6, 7, 13)), BinaryAttributes("subtract"),
+         constant_at=(0,), constant_dtype="float32", output_code=(0.3, 110)),
 )  # fmt: skip
 
 SOFTMAXES = (
@@ -300,10 +333,16 @@ MOVEMENTS = (
 )  # fmt: skip
 
 # As they lie, with the axes of the graph's inputs stored in another order.
+_TURNED = {
+    ("concat", "axis0"), ("concat", "axis1"), ("concat", "axis2"), ("concat", "axis3"), ("pad", "image"),
+    ("pad", "all"), ("pad", "wide"), ("slice", "inside"), ("slice", "steps"), ("reshape", "flatten"),
+    ("binary", "add"), ("binary", "add-constant-channels"), ("binary", "multiply-constant-rows"), ("conv2d", "3x3"),
+    ("softmax", "pixels"),
+}  # fmt: skip
 TURNED = tuple(
     replace(case, label=f"{case.label}-turned", channels_last=False)
-    for case in (*MOVEMENTS[:4], *MOVEMENTS[5:10], ELEMENTWISE[8], CONVOLUTIONS[0], SOFTMAXES[3], MOVEMENTS[-4])
-    if len(case.shapes[0]) == 4
+    for case in (*MOVEMENTS, *ELEMENTWISE, *CONVOLUTIONS, *SOFTMAXES)
+    if (case.kind, case.label) in _TURNED
 )
 
 CONVERSIONS = tuple(

@@ -1,4 +1,4 @@
-"""Every case's reference against ONNX Runtime, on the graph ``quantise, dequantise, operator, quantise, dequantise``."""
+"""Every case's reference against ONNX Runtime: quantise, dequantise, operator, quantise, dequantise."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def emit_unary(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> s
 
 
 def emit_binary(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    return onnx.op({"add": "Add", "multiply": "Mul"}[op.attributes.function], *names)
+    kinds = {"add": "Add", "multiply": "Mul", "subtract": "Sub", "divide": "Div", "maximum": "Max", "minimum": "Min",
+             "prelu": "PRelu"}  # fmt: skip
+    return onnx.op(kinds[op.attributes.function], *names)
 
 
 def emit_resize(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
@@ -128,6 +130,11 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
     for name, value in zip(graph.activations(op), inputs, strict=True):
         tensor = graph.tensor(name)
         value = value.transpose(_to_host(tensor))
+        if name in graph.constants:
+            constant = onnx.constant(value)
+            names.append(constant if tensor.quantization is None
+                         else onnx.dequantize(constant, *_scale_and_zero(tensor), value.dtype))  # fmt: skip
+            continue
         if tensor.quantization is None:
             names.append(onnx.input(value))
             continue
@@ -177,7 +184,8 @@ def test_reference_equals_onnx_runtime(case: Case) -> None:
     graph = build(case)
     op, rng = operator(graph), np.random.default_rng(case.seed)
     tensors = [graph.tensor(name) for name in graph.activations(op)]
-    inputs = [draw(rng, tensor.shape, tensor.dtype) for tensor in tensors]
+    inputs = [graph.constants[tensor.name] if tensor.name in graph.constants else draw(rng, tensor.shape, tensor.dtype)
+              for tensor in tensors]  # fmt: skip
     output = graph.tensor(op.output)
     expected = clamped(op, output, onnx_runtime(graph, op, inputs))
     actual: Any = _real(output, spec_of(op).reference(graph, op, inputs))

@@ -17,7 +17,16 @@ from npu_backend.ops import append_op
 from npu_backend.ops import attributes as a
 from npu_backend.ops.numerics_conv import activation_bounds
 from npu_backend.ops.numerics_core import integer_range
-from tvm_ext.matching import Match, array_of, constant_codes, dtype_of, float_constant, is_call
+from tvm_ext.matching import (
+    Match,
+    constant_codes,
+    dtype_of,
+    float_constant,
+    is_call,
+    operand_codes,
+    operand_values,
+    shape_of,
+)
 
 NHWC = (0, 2, 3, 1)
 NCHW = (0, 3, 1, 2)
@@ -35,6 +44,32 @@ class Lowering:
     def input(self, match: Match, index: int = 0) -> str:
         """The tensor of a match's input."""
         return self.tensors[match.inputs[index]]
+
+    def operand(self, match: Match, index: int) -> str:
+        """A tensor of the output's rank that holds an operand, computed or constant."""
+        operand, rank = match.operands[index], len(match.output_shape)
+        if not isinstance(operand, relax.Var):
+            return self.constant_operand(match, operand, f"operand{index}")
+        shape, source = shape_of(operand), self.tensors[operand]
+        if len(shape) == rank:
+            return source
+        attributes = a.ReshapeAttributes((1,) * (rank - len(shape)) + shape)
+        return self.emit(match, "reshape", [source], attributes, label="align", codes=match.program.codes[operand],
+                         dtype=dtype_of(operand))  # fmt: skip
+
+    def constant_operand(
+        self, match: Match, operand: relax.Expr, label: str, shape: Sequence[int] | None = None
+    ) -> str:
+        """A constant tensor: codes where ONNX Runtime keeps them, else float32.
+
+        Its shape is `shape`, or its own with axes of 1 before it up to the output's rank.
+        """
+        values, codes = operand_codes(match.program, operand, dtype_of(match.root)) or (None, None)
+        if values is None:
+            values = operand_values(match.program, operand)
+        if shape is None:
+            shape = (1,) * (len(match.output_shape) - values.ndim) + values.shape
+        return self.builder.constant_tensor(f"{match.node.name}.{label}", values.reshape(shape), codes)
 
     def emit(self, match: Match, kind: str, inputs: Sequence[str], attributes: Any = None, *, label: str = "",
              codes: Quantization | None = None, dtype: str = "") -> str:  # fmt: skip
@@ -103,50 +138,6 @@ def dense(match: Match, graph: Lowering) -> str:
     values = np.ascontiguousarray(_centred(weight).T) if transposed else _centred(weight)
     constants = _matrix_constants(match, graph, values, weight.scale)
     return graph.emit(match, "dense", [graph.input(match), *constants], a.DenseAttributes(_clamp(match)))
-
-
-def binary(match: Match, graph: Lowering) -> str:
-    """Add and Mul, with what activation follows."""
-    rank = len(match.output_shape)
-    operands = [_with_rank(match, graph, index, rank) for index in range(2)]
-    function = {"relax.add": "add", "relax.multiply": "multiply"}[match.main.op.name]
-    result = graph.emit(match, "binary", operands, a.BinaryAttributes(function))
-    if "relu" in match.parts:
-        return graph.emit(match, "unary", [result], a.UnaryAttributes("relu"), label="relu")
-    if "clip" in match.parts:
-        return graph.emit(match, "unary", [result], a.UnaryAttributes("clip", _bounds(match)), label="clip")
-    return result
-
-
-def unary(match: Match, graph: Lowering) -> str:
-    """Relu, Clip, Sigmoid, Tanh and LeakyRelu."""
-    function = {"relax.nn.relu": "relu", "relax.nn.leakyrelu": "leaky_relu"}.get(match.main.op.name)
-    parameters: tuple[float, ...] = ()
-    if function == "leaky_relu":
-        parameters = (float(match.attrs.alpha),)
-    elif is_call(match.main, "relax.clip"):
-        parameters = _bounds(match)
-    attributes = a.UnaryAttributes(function or match.main.op.name.removeprefix("relax."), parameters)
-    return graph.emit(match, "unary", [graph.input(match)], attributes)
-
-
-def hard_sigmoid(match: Match, graph: Lowering) -> str:
-    """HardSigmoid, which TVM's importer spells as clip(alpha * x + beta, 0, 1)."""
-    alpha, beta = array_of(match.parts["product"].args[0]), array_of(match.parts["sum"].args[1])
-    assert alpha is not None
-    assert beta is not None
-    attributes = a.UnaryAttributes("hard_sigmoid", (float(alpha), float(beta)))
-    return graph.emit(match, "unary", [graph.input(match)], attributes)
-
-
-def hard_swish(match: Match, graph: Lowering) -> str:
-    """HardSwish, which TVM's importer spells as x * (clip(x + 3, 0, 6) / 6)."""
-    return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes("hard_swish"))
-
-
-def identity(match: Match, graph: Lowering) -> str:
-    """A change of scale."""
-    return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes("identity"))
 
 
 def pool(match: Match, graph: Lowering) -> str:
@@ -272,14 +263,6 @@ def _on_image_codes(match: Match, graph: Lowering, kind: str, attributes: Any) -
     return graph.transpose(match, graph.requantize(match, moved), NCHW, "nchw")
 
 
-def _with_rank(match: Match, graph: Lowering, index: int, rank: int) -> str:
-    shape, source = match.input_shape(index), graph.input(match, index)
-    if len(shape) == rank:
-        return source
-    attributes = a.ReshapeAttributes((1,) * (rank - len(shape)) + shape)
-    return graph.emit(match, "reshape", [source], attributes, label="align", codes=match.input_codes(index))
-
-
 def _matrix_constants(match: Match, graph: Lowering, weight: np.ndarray, weight_scale: np.ndarray) -> list[str]:
     scale = weight_scale.astype(np.float32).reshape(-1)
     return graph.constants(match, weight=weight, weight_scale=scale, bias=_bias(match, scale))
@@ -311,7 +294,8 @@ def _bias(match: Match, weight_scale: np.ndarray) -> np.ndarray | None:
     return np.clip(np.rint(real.reshape(-1).astype(np.float64) / scale), bounds.min, bounds.max).astype(np.int32)
 
 
-def _bounds(match: Match) -> tuple[float, float]:
+def clip_bounds(match: Match) -> tuple[float, float]:
+    """Low and high of the match's clip."""
     low, high = (float(bound.value) for bound in match.parts["clip"].args[1:3])
     return low, high
 
@@ -320,7 +304,7 @@ def _clamp(match: Match) -> tuple[int, int] | None:
     """The output codes that a fused Relu or Clip leaves, None where it leaves all."""
     if "relu" not in match.parts and "clip" not in match.parts:
         return None
-    low, high = (0.0, float("inf")) if "relu" in match.parts else _bounds(match)
+    low, high = (0.0, float("inf")) if "relu" in match.parts else clip_bounds(match)
     codes, dtype = match.output_codes, np.dtype(dtype_of(match.root))
     assert codes is not None
     bounds = activation_bounds(low, high, np.float32(codes.scale), codes.zero_point, dtype)

@@ -96,9 +96,10 @@ class _Finder:
         matched = entry.pattern.extract_matched_expr(program.values[variable], program.values)
         if matched is None:
             return None
-        inputs = _operands(program, matched, entry)
-        if not all(isinstance(operand, relax.Var) for operand in inputs):
-            inside = self._inside(variable, frozenset(read for read in inputs if isinstance(read, relax.Var)))
+        operands = _operands(program, matched, entry)
+        inputs = tuple(operand for operand in operands if isinstance(operand, relax.Var))
+        if not inputs or (len(inputs) < len(operands) and not entry.takes_constants):
+            inside = self._inside(variable, frozenset(inputs))
             for node in self._origin((*inside, variable)):
                 self.refusals.setdefault(node.name, "One of its operands is a constant; the NPU takes computed tensors")
             return None
@@ -106,7 +107,7 @@ class _Finder:
             return None
         parts = {name: matched[part] for name, part in entry.parts.items() if part in matched}
         inside = self._inside(variable, frozenset(inputs))
-        return Match(program, variable, parts, inputs, inside, self._origin((*inside, variable)))
+        return Match(program, variable, parts, operands, inside, self._origin((*inside, variable)))
 
     def _inside(self, root: relax.Var, inputs: frozenset[relax.Var]) -> tuple[relax.Var, ...]:
         inside, waiting = set(), [root]
@@ -189,11 +190,18 @@ def _dependent_on_input(program: Program, order: Iterable[relax.Var]) -> frozens
 
 
 def _operands(program: Program, matched: Mapping[DFPattern, relax.Expr], entry: Entry) -> tuple[relax.Expr, ...]:
-    """What a match reads: what its dequantise parts dequantise, or the main call's own data."""
+    """What a match reads: what its dequantise parts dequantise, or the main call's own data; constants as they are."""
     if not entry.on_codes:
-        return tuple(matched[read].args[0] for read in entry.reads)
+        return tuple(_behind(program, matched[read]) for read in entry.reads)
     first = program.resolve_tuple(matched[entry.parts["main"]].args[0])
     return tuple(first.fields) if isinstance(first, relax.Tuple) else (first,)
+
+
+def _behind(program: Program, read: relax.Expr) -> relax.Expr:
+    call = program.resolve(read)
+    if is_call(call, "relax.dequantize") and isinstance(call.args[0], relax.Var):
+        return call.args[0]
+    return call
 
 
 def _candidates(program: Program, variable: relax.Var) -> Sequence[Entry]:

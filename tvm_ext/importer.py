@@ -124,8 +124,21 @@ def _global_average_pool(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr
     return relax.op.nn.adaptive_avg_pool2d(inputs[0], [1, 1]) if len(inputs[0].ty.shape) == _NCHW_RANK else None
 
 
+def _of_two(call: Callable[[Any, Any], relax.Expr]) -> Callable[[list[Any], dict[str, Any]], relax.Expr | None]:
+    """Max or Min of two operands; TVM's converter stacks them and reduces."""
+
+    def convert(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
+        del attrs
+        computed = any(isinstance(operand, relax.Var) for operand in inputs)
+        return call(*inputs) if len(inputs) == 2 and computed else None
+
+    return convert
+
+
 _STRUCTURED: Mapping[str, Callable[[list[Any], dict[str, Any]], relax.Expr | None]] = {
     "Clip": _clip,
     "Pad": _pad,
     "GlobalAveragePool": _global_average_pool,
+    "Max": _of_two(relax.op.maximum),
+    "Min": _of_two(relax.op.minimum),
 }

@@ -50,15 +50,21 @@ class Program:
 class Match:
     """One operator for the NPU: the variable it defines, and the parts of its pattern by name.
 
-    `inputs` are the variables it reads, in the operator's order; `inside` the variables that vanish into it.
+    `operands` are what it reads, in the operator's order: variables, and constants with the dequantise call around
+    them; `inputs` the variables among them; `inside` the variables that vanish into it.
     """
 
     program: Program
     root: relax.Var
     parts: Mapping[str, relax.Expr]
-    inputs: tuple[relax.Var, ...]
+    operands: tuple[relax.Expr, ...]
     inside: tuple[relax.Var, ...]
     origin: tuple[onnx.NodeProto, ...]
+
+    @property
+    def inputs(self) -> tuple[relax.Var, ...]:
+        """The operands that are variables."""
+        return tuple(operand for operand in self.operands if isinstance(operand, relax.Var))
 
     @property
     def node(self) -> onnx.NodeProto:
@@ -151,6 +157,32 @@ def float_constant(program: Program, expression: relax.Expr) -> np.ndarray | Non
     while is_call(call, "relax.reshape"):
         call = program.resolve(call.args[0])
     return array_of(call)
+
+
+def operand_codes(program: Program, expression: relax.Expr, dtype: str) -> tuple[np.ndarray, Quantization] | None:
+    """Codes and quantisation of a constant operand, None where ONNX Runtime uses its float values.
+
+    It does so for codes of another type than the result's or with a scale per channel; and for int8 codes that all lie
+    in [-64, 64], which its optimiser leaves int8 while it turns everything around them into uint8.
+    """
+    codes = constant_codes(program, expression)
+    if codes is None or codes.values.dtype.name != dtype or codes.scale.size != 1:
+        return None
+    if dtype == "int8" and int(np.abs(codes.values.astype(np.int16)).max(initial=0)) <= 64:
+        return None
+    return codes.values, Quantization(float(codes.scale.reshape(())), int(codes.zero_point.reshape(())))
+
+
+def operand_values(program: Program, expression: relax.Expr) -> np.ndarray:
+    """The float32 values of a constant operand, dequantised where it is codes."""
+    codes = constant_codes(program, expression)
+    if codes is None:
+        values = float_constant(program, expression)
+        assert values is not None, expression
+        return values
+    along = [-1 if axis == codes.axis and codes.scale.size > 1 else 1 for axis in range(codes.values.ndim)]
+    centred = codes.values.astype(np.int32) - codes.zero_point.astype(np.int32).reshape(along)
+    return np.asarray(centred.astype(np.float32) * codes.scale.reshape(along))
 
 
 def quantization_of_call(program: Program, call: relax.Expr) -> Quantization | None:

@@ -7,12 +7,13 @@ those of ONNX's QDQ: DequantizeLinear, float operator, QuantizeLinear; data move
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from tvm.relax.dpl import DFPattern, is_const, is_op, is_tuple, wildcard
 
 from tvm_ext import convert, rules
+from tvm_ext import convert_elementwise as elementwise
 from tvm_ext.matching import Rule
 
 _QUANTIZED = (rules.eight_bit, rules.inputs_have_codes, rules.output_has_codes)
@@ -27,7 +28,8 @@ class Entry:
     """A composite: `operator` is the Relax name of the main call.
 
     `parts` are sub-patterns by name, ``main`` among them; `reads` the dequantised or raw inputs; `on_codes` says that
-    the main call itself reads codes or float32, without a dequantise in the pattern.
+    the main call itself reads codes or float32, without a dequantise in the pattern; `takes_constants` that some of
+    the inputs may be constants.
     """
 
     operator: str
@@ -37,6 +39,7 @@ class Entry:
     rules: Sequence[Rule]
     converter: convert.Converter
     on_codes: bool = field(default=False)
+    takes_constants: bool = field(default=False)
 
 
 def _dequantize(source: DFPattern) -> DFPattern:
@@ -76,9 +79,18 @@ def _dense() -> Entry:
 
 
 def _binary(op: str) -> Entry:
-    left, right = _dequantize(wildcard()), _dequantize(wildcard())
+    left, right = (_dequantize(wildcard()) | is_const() for _ in range(2))
     main = _call(op, left, right)
-    return _activated(op, main, {"main": main}, [left, right], (*_TABLE, rules.known_bounds), convert.binary)
+    entry = _activated(op, main, {"main": main}, [left, right], (*_TABLE, rules.known_bounds), elementwise.binary)
+    return replace(entry, takes_constants=True)
+
+
+def _prelu() -> Entry:
+    x, slope = _dequantize(wildcard()), wildcard()
+    main = _call("nn.prelu", x, slope)
+    kept = (*_TABLE, rules.slope_is_constant)
+    return Entry("relax.nn.prelu", _quantize(main), {"main": main}, [x, slope], kept, elementwise.prelu,
+                 takes_constants=True)  # fmt: skip
 
 
 def _one_input(op: str, kept: Sequence[Rule], converter: convert.Converter) -> Entry:
@@ -94,18 +106,18 @@ def _hard_sigmoid() -> Entry:
     shifted = _call("add", product, is_const())
     main = _call("clip", shifted)
     parts = {"main": main, "product": product, "sum": shifted}
-    return Entry("relax.clip", _quantize(main), parts, [x], _TABLE, convert.hard_sigmoid)
+    return Entry("relax.clip", _quantize(main), parts, [x], _TABLE, elementwise.hard_sigmoid)
 
 
 def _hard_swish() -> Entry:
     x = _dequantize(wildcard())
     main = _call("multiply", x, _call("divide", _call("clip", _call("add", x, is_const())), is_const()))
-    return Entry("relax.multiply", _quantize(main), {"main": main}, [x], _TABLE, convert.hard_swish)
+    return Entry("relax.multiply", _quantize(main), {"main": main}, [x], _TABLE, elementwise.hard_swish)
 
 
 def _identity() -> Entry:
     x = _dequantize(wildcard())
-    return Entry("relax.dequantize", _quantize(x), {"main": x}, [x], _TABLE, convert.identity)
+    return Entry("relax.dequantize", _quantize(x), {"main": x}, [x], _TABLE, elementwise.identity)
 
 
 def _moved(op: str, kept: Sequence[Rule], converter: convert.Converter) -> list[Entry]:
@@ -154,12 +166,13 @@ def entries() -> tuple[Entry, ...]:
         _binary("add"),
         _hard_swish(),
         _hard_sigmoid(),
-        _binary("multiply"),
+        *(_binary(op) for op in ("multiply", "subtract", "divide", "maximum", "minimum")),
+        _prelu(),
         _one_input("nn.avg_pool2d", _POOL, convert.pool),
         _one_input("nn.adaptive_avg_pool2d", (*_TABLE, rules.two_dimensional), convert.global_average_pool),
         _one_input("mean", (*_TABLE, rules.whole_image_mean), convert.mean),
         _one_input("nn.softmax", _TABLE, convert.softmax),
-        *(_one_input(op, (*_TABLE, rules.known_bounds), convert.unary) for op in _UNARY),
+        *(_one_input(op, (*_TABLE, rules.known_bounds), elementwise.unary) for op in _UNARY),
         _identity(),
         *(entry for op, (kept, converter) in _MOVES.items() for entry in _moved(op, kept, converter)),
     )

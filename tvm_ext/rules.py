@@ -113,6 +113,13 @@ def _output_channels(match: Match) -> int:
     return match.output_shape[1 if match.main.op.name.startswith("relax.nn.conv2d") else -1]
 
 
+def slope_is_constant(match: Match) -> bool:
+    """The slope of PRelu must be a constant, one for all or one for each index of an axis."""
+    slope = match.operands[1]
+    values = constant_codes(match.program, slope) or float_constant(match.program, slope)
+    return values is not None
+
+
 def no_dilated_window(match: Match) -> bool:
     """Pooling windows must not be dilated."""
     return all(int(step) == 1 for step in match.attrs.dilation)

@@ -117,6 +117,7 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8") -> onnx.ModelProto:
 # The quantiser leaves these in float where they stand alone.
 BY_HAND = frozenset((
     "max_pool", "max_pool_ceil", "average_pool", "average_pool_padding", "mean", "mean_squeezed", "tanh",
+    "multiply_float", "subtract", "subtract_constant", "divide", "maximum", "minimum_constant", "prelu",
     "hard_sigmoid", "resize_nearest", "resize_linear", "resize_scales", "slice", "moves",
 ))  # fmt: skip
 
@@ -162,6 +163,12 @@ def _matmul() -> onnx.ModelProto:
 def _binary(op_type: str, shape: tuple[int, ...] = (1, 6, 9, 8)) -> onnx.ModelProto:
     m = Model(op_type.lower() + ("" if shape == (1, 6, 9, 8) else "_broadcast"))
     return m.build(m.op(op_type, m.input(1, 6, 9, 8), m.input(*shape)))
+
+
+def _with_constant(op_type: str, shape: tuple[int, ...], *, first: bool = False) -> onnx.ModelProto:
+    m = Model(f"{op_type.lower()}_constant")
+    x, constant = m.input(1, 6, 9, 8), m.random(*shape)
+    return m.build(m.op(op_type, *((constant, x) if first else (x, constant))))
 
 
 def _concat() -> onnx.ModelProto:
@@ -244,6 +251,16 @@ BUILDERS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "add": lambda: _binary("Add"),
     "add_broadcast": lambda: _binary("Add", (6, 1, 1)),
     "multiply": lambda: _binary("Mul"),
+    "add_constant": lambda: _with_constant("Add", (6, 1, 1)),
+    "add_constant_first": lambda: _with_constant("Add", (6, 1, 1), first=True),
+    "multiply_constant": lambda: _with_constant("Mul", (1, 6, 9, 8)),
+    "multiply_float": lambda: _with_constant("Mul", (8,)),
+    "subtract": lambda: _binary("Sub"),
+    "subtract_constant": lambda: _with_constant("Sub", (9, 1), first=True),
+    "divide": lambda: _binary("Div", (6, 1, 1)),
+    "maximum": lambda: _binary("Max"),
+    "minimum_constant": lambda: _with_constant("Min", (6, 9, 1)),
+    "prelu": lambda: _with_constant("PRelu", (6, 1, 1)),
     "concat": _concat,
     "max_pool": lambda: _image("max_pool", "MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "max_pool_ceil": lambda: _image("max_pool_ceil", "MaxPool", kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1),

@@ -135,6 +135,11 @@ _REWRITES: dict[str, Callable[[_Rewrite], None]] = {
 }
 
 
+def rewritten_operators() -> tuple[str, ...]:
+    """Names of the operators that `to_qdq` replaces."""
+    return tuple(_REWRITES)
+
+
 def to_qdq(nodes: Sequence[onnx.NodeProto], constants: Constants, opset: int) -> list[onnx.NodeProto]:
     """The nodes with every QOperator form replaced; new constants are added to `constants`.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from npu_backend.toolchain import cache_directory
 from tvm_ext.calibration import Feed, check_feeds
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals
 
+LOG = logging.getLogger("npuc.quantize")
 TYPES = ("uint8", "int8")
 FORMS = ("qdq", "qoperator")
 # QuantizeLinear and DequantizeLinear know a channel axis from opset 13 on.
@@ -167,17 +170,40 @@ def _quantize_static(
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
     source, target = folder / "prepared.onnx", folder / "quantized.onnx"
     onnx.save(prepared, source)
-    quantize_static(
-        source,
-        target,
-        _Reader(calibration),
-        quant_format={"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}[settings.form],
-        per_channel=settings.per_channel,
-        activation_type=types[settings.activation_type],
-        weight_type=types[settings.weight_type],
-        extra_options={"ActivationSymmetric": settings.symmetric},
-    )
+    with _root_log_as_info():
+        quantize_static(
+            source,
+            target,
+            _Reader(calibration),
+            quant_format={"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}[settings.form],
+            per_channel=settings.per_channel,
+            activation_type=types[settings.activation_type],
+            weight_type=types[settings.weight_type],
+            extra_options={"ActivationSymmetric": settings.symmetric},
+        )
     return onnx.load(target)
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _root_log_as_info() -> Iterator[None]:
+    """The quantiser warns of weights it leaves alone, through the root logger and straight to the user."""
+    root, collector = logging.getLogger(), _Collector()
+    before, root.handlers = root.handlers, [collector]
+    try:
+        yield
+    finally:
+        root.handlers = before
+        for message in collector.messages:
+            LOG.info("%s", message)
 
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -124,9 +124,18 @@ def to_json(document: Any) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-@cache
 def run_schema() -> dict[str, Any]:
     """The JSON schema of `run_document`."""
-    text = resources.files("npu_backend").joinpath("schemas/run.schema.json").read_text("utf-8")
+    return _schema("run")
+
+
+def ops_schema() -> dict[str, Any]:
+    """The JSON schema of where every node of a model runs."""
+    return _schema("ops")
+
+
+@cache
+def _schema(name: str) -> dict[str, Any]:
+    text = resources.files("npu_backend").joinpath(f"schemas/{name}.schema.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema

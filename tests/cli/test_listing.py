@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from npu_backend.machine import machine_names
 from npu_backend.ops import registered_ops
 from npu_backend.pipeline import STAGES
+from npu_backend.report.document import ops_schema
+from tests.cli.float_model import float_model
 from tests.cli.tiny import npuc, save, tiny_model
+from tvm_ext.coverage import host_groups, operators_markdown
+from tvm_ext.package import HostOp
 
 Capture = pytest.CaptureFixture[str]
 
@@ -41,9 +47,16 @@ def test_every_operator_is_listed(capsys: Capture) -> None:
         assert spec.meaning.split()[0] in out
 
 
+def test_operators_of_the_front_end_are_listed(capsys: Capture) -> None:
+    out = npuc(capsys, "ops").out
+    for text in ("ConvTranspose", "QDQ, codes", "Quantised tensors must be int8 or uint8", "QLinearConv, "):
+        assert text in out
+
+
 def test_ops_of_a_model(tmp_path: Path, capsys: Capture) -> None:
-    result = npuc(capsys, "ops", save(tiny_model(tail="Sin"), tmp_path / "sine.onnx"))
-    assert result.code == 0
+    model = save(tiny_model(tail="Sin"), tmp_path / "sine.onnx")
+    result = npuc(capsys, "ops", model, "-v")
+    assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
     assert [line.split()[:3] for line in lines if "Conv" in line] == [
         ["npu", "Conv", "c0_Conv"],
@@ -51,7 +64,64 @@ def test_ops_of_a_model(tmp_path: Path, capsys: Capture) -> None:
     ]
     (host,) = (line for line in lines if line.startswith("host"))
     assert host.split()[1:3] == ["Sin", "features_Sin"]
-    assert len(host.partition("# ")[2]) > 10
+    assert host.partition("# ")[2] == "the NPU has no Sin"
+
+
+def test_summary_of_a_model(tmp_path: Path, capsys: Capture) -> None:
+    model, path = save(tiny_model(tail="Sin"), tmp_path / "sine.onnx"), tmp_path / "ops.json"
+    assert npuc(capsys, "ops", model, "--json", path).out.splitlines() == [
+        "npu   2 Conv, 1 QuantizeLinear, 1 DequantizeLinear",
+        "host  1 Sin  # the NPU has no such operator",
+        "4 on the NPU, 1 on the host",
+    ]
+    document = json.loads(path.read_text())
+    jsonschema.Draft202012Validator.check_schema(ops_schema())
+    jsonschema.validate(document, ops_schema())
+    assert document["model"] == "sine"
+    assert document["host_ops"] == [{"name": "features_Sin", "op": "Sin", "reason": "the NPU has no Sin"}]
+
+
+def test_summary_of_a_float_model(tmp_path: Path, capsys: Capture) -> None:
+    result = npuc(capsys, "ops", save(float_model(), tmp_path / "float.onnx"))
+    first, last = result.out.splitlines()
+    assert first.startswith(
+        "host  2 Conv, 1 Relu, 1 GlobalAveragePool, 1 Flatten, 1 Gemm  # not quantised, for example "
+    )
+    assert first.endswith(" first: it reads float32 from the model's input 'image'")
+    assert last == "0 on the NPU, 6 on the host"
+
+
+def test_page_of_operators(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "operators.md"
+    assert npuc(capsys, "ops", "--markdown", path) == (0, "", "")
+    assert path.read_text() == operators_markdown()
+    shipped = Path(__file__).parents[2] / "docs" / "operators.md"
+    assert shipped.read_text() == path.read_text(), "run npuc ops --markdown docs/operators.md"
+
+
+@pytest.mark.parametrize("arguments", [["--json", "x.json"], ["--shapes", "x:[1]"]])
+def test_ops_needs_a_model(capsys: Capture, arguments: list[str]) -> None:
+    result = npuc(capsys, "ops", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "go with a MODEL" in result.err
+
+
+def test_page_of_one_model(tiny: Path, capsys: Capture) -> None:
+    result = npuc(capsys, "ops", tiny, "--markdown", "x.md")
+    assert result.code == 2
+    assert "leave out the MODEL" in result.err
+
+
+def test_reasons_are_grouped() -> None:
+    reads = [HostOp(f"n{i}", "Relu", f"not quantised: it reads float32 from n{i - 1}") for i in range(3)]
+    ranks = "The operator must work on images: tensors of rank 4"
+    rule = [HostOp("c", "Conv", ranks), *(HostOp(op, op, f"the NPU has no {op}") for op in ("Sin", "Tan"))]
+    groups = host_groups([*rule, *reads])
+    assert [(group.reason, group.counts, group.example.name) for group in groups] == [
+        ("not quantised", (("Relu", 3),), "n0"),
+        ("the NPU has no such operator", (("Sin", 1), ("Tan", 1)), "Sin"),
+        (ranks, (("Conv", 1),), "c"),
+    ]
 
 
 def test_disasm_of_package_and_program(package: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import jsonschema
@@ -120,3 +121,24 @@ def test_cache_that_cannot_be_written_is_no_error(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     result = npuc(capsys, "compile", model, "--stop-after", "import", "--quantize", "int8", "--calibration", data)
     assert (result.code, result.err) == (0, "")
+
+
+def test_what_the_quantiser_logs_is_for_verbose_ears(
+    model: Path, data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime.quantization as ort
+
+    quantise = ort.quantize_static
+
+    def warn(*arguments: object, **options: object) -> None:
+        logging.warning("a weight is left alone")  # noqa: LOG015
+        quantise(*arguments, **options)
+
+    monkeypatch.setattr(ort, "quantize_static", warn)
+    handlers = list(logging.getLogger().handlers)
+    for index, (flags, said) in enumerate([([], False), (["-v"], True)]):
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / f"cache{index}"))
+        result = npuc(capsys, "compile", model, "--stop-after", "import", "--quantize", "int8", "--calibration", data,
+                      *flags)  # fmt: skip
+        assert ("npuc: a weight is left alone" in result.err) == said
+    assert logging.getLogger().handlers == handlers

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +14,10 @@ from tvm_ext.cli.options import FILE, parse_shapes
 from tvm_ext.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from npu_backend.machine_types import Core, Machine
-    from npu_backend.ops.base import OpSpec
+    from tvm_ext.relax import Partitioned
 
 
 @click.command("machines")
@@ -69,39 +74,89 @@ def _peak(machine: Machine) -> float:
 @click.command("ops")
 @click.argument("model", type=FILE, required=False)
 @click.option("--shapes", metavar="TEXT", help='Shapes of dynamic inputs: "input:[1,3,224,224]".')
-def ops_command(model: Path | None, shapes: str | None) -> None:
-    """List the operators of the NPU, or say of every node of the ONNX file MODEL where it runs, and why."""
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write where every node of MODEL runs, and why.")
+@click.option("--markdown", type=FILE, metavar="FILE.md", help="Write the operators of the NPU as a page.")
+@click.option("-v", "--verbose", is_flag=True, help="Say it of every node.")
+def ops_command(
+    model: Path | None, shapes: str | None, json_file: Path | None, markdown: Path | None, verbose: bool
+) -> None:
+    """List the operators of the NPU, or say of the nodes of the ONNX file MODEL where they run, and why."""
     if model is None:
-        _list_kinds()
-    else:
-        _list_nodes(model, {} if shapes is None else parse_shapes(shapes))
+        if shapes is not None or json_file is not None:
+            raise click.UsageError("--shapes and --json go with a MODEL; name its ONNX file")
+        _list_operators(markdown)
+        return
+    if markdown is not None:
+        raise click.UsageError("--markdown lists the operators of the NPU; leave out the MODEL")
+    _list_nodes(model, {} if shapes is None else parse_shapes(shapes), json_file, verbose)
 
 
-def _list_kinds() -> None:
+def _list_operators(markdown: Path | None) -> None:
+    from npu_backend.files import check_writable, write_atomically
+    from tvm_ext import coverage
+
+    if markdown is not None:
+        check_writable(markdown)
+        write_atomically(markdown, coverage.operators_markdown().encode())
+        return
+    talk = Talk()
+    forms = _text_table("ONNX operators", "forms", "limits")
+    for row in coverage.taken():
+        forms.add_row(row.operators, ", ".join(row.forms), ". ".join(row.limits))
+    kinds = _text_table("on the NPU", "meaning", "may be divided along")
+    for kind in coverage.kinds():
+        kinds.add_row(kind.kind, kind.meaning, kind.split_axes)
+    talk.show(forms, "", coverage.FORMS, f"Of every operator in {coverage.QUANTIZED}:")
+    talk.show(*(f"  {text}" for text in coverage.common_limits()))
+    talk.show(f"QOperator forms: {', '.join(coverage.rewritten())}", "", kinds)
+
+
+def _text_table(*columns: str) -> Table:
     from rich.table import Table
 
-    from npu_backend.ops import registered_ops
-
     table = Table(box=None, header_style="bold", padding=(0, 1))
-    for column in ("operator", "meaning", "may be divided along"):
+    for column in columns:
         table.add_column(column, overflow="fold")
-    for kind, spec in registered_ops().items():
-        table.add_row(kind, spec.meaning, _axes(spec))
-    Talk().show(table)
+    return table
 
 
-def _axes(spec: OpSpec) -> str:
-    # The method's docstring is what it says to a user, as with the rules of the front end.
-    return (spec.split_axes.__doc__ or "").strip().rstrip(".")
-
-
-def _list_nodes(model: Path, shapes: Any) -> None:
+def _list_nodes(model: Path, shapes: Any, json_file: Path | None, verbose: bool) -> None:
+    from npu_backend.files import check_writable, write_atomically
+    from npu_backend.report.document import to_json
     from tvm_ext.driver import import_model
 
+    if json_file is not None:
+        check_writable(json_file)
     parts = import_model(model, shapes).partitioned
-    reasons = {op.name: op.reason for op in parts.host_ops}
-    rows = [(op.name, op.op, "npu", op.partition) for op in parts.npu_ops]
-    rows += [(op.name, op.op, "host", reasons[op.name]) for op in parts.host_ops]
-    for name, op, place, remark in rows:
-        click.echo(f"{place:<5} {op:<22} {name}  # {remark}")
+    if json_file is not None:
+        document = {
+            "model": model.stem,
+            "npu_ops": [asdict(op) for op in parts.npu_ops],
+            "host_ops": [asdict(op) for op in parts.host_ops],
+        }
+        write_atomically(json_file, to_json(document))
+    for line in _node_lines(parts) if verbose else _summary_lines(parts):
+        click.echo(line)
     click.echo(f"{len(parts.npu_ops)} on the NPU, {len(parts.host_ops)} on the host")
+
+
+def _node_lines(parts: Partitioned) -> Iterator[str]:
+    rows = [("npu", op.op, op.name, op.partition) for op in parts.npu_ops]
+    rows += [("host", op.op, op.name, op.reason) for op in parts.host_ops]
+    for place, op, name, remark in rows:
+        yield f"{place:<5} {op:<22} {name}  # {remark}"
+
+
+def _summary_lines(parts: Partitioned) -> Iterator[str]:
+    from tvm_ext.coverage import NOT_QUANTIZED, host_groups
+
+    if parts.npu_ops:
+        yield f"npu   {_counted(Counter(op.op for op in parts.npu_ops).most_common())}"
+    for group in host_groups(parts.host_ops):
+        detail = group.example.reason.removeprefix(f"{NOT_QUANTIZED}: ")
+        example = f", for example {group.example.name}: {detail}" if group.reason == NOT_QUANTIZED else ""
+        yield f"host  {_counted(group.counts)}  # {group.reason}{example}"
+
+
+def _counted(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts)

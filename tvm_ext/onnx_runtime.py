@@ -29,7 +29,7 @@ def session_of(model: str | bytes, purpose: str, *, threads: int = 1, saturating
     onnxruntime = import_onnx_runtime(purpose)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it refuses is told by its exception
     options.add_session_config_entry("session.x64quantprecision", "0" if saturating else "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

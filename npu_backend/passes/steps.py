@@ -1,0 +1,81 @@
+"""What the schedule is built of: steps, buffers with their lives, and where resident tensors lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from npu_backend.box import Box
+from npu_backend.stages import Buffer, DramLayout, Fused, Step, Tiled, aligned
+
+Interval = tuple[int, int]
+# A packed constant by its operator's output and its number, and the rows and columns of it.
+Slice = tuple[tuple[str, int], tuple[Interval, Interval]]
+
+
+def slice_bytes(key: tuple[Interval, Interval]) -> int:
+    """Bytes of a slice of a packed constant: rows times columns."""
+    (first, last), (low, high) = key
+    return (last - first) * (high - low)
+
+
+@dataclass
+class StepBuilder:
+    """The steps and buffers so far, the buffers of resident tensors, and the constants that were loaded early."""
+
+    tiled: Tiled
+    dram: DramLayout
+    stored: frozenset[str]
+    early_share: float
+    buffers: list[Buffer] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    resident: dict[tuple[str, int], int] = field(default_factory=dict)
+    prefetched: dict[tuple[int, int], dict[Slice, int]] = field(default_factory=dict)
+
+    @property
+    def fused(self) -> Fused:
+        """The graph in layers."""
+        return self.tiled.resident.partitioned.fused
+
+    def buffer(self, core: int, size_bytes: int, label: str) -> int:
+        """A new buffer whose life starts at the next step."""
+        position = len(self.steps)
+        self.buffers.append(Buffer(core, aligned(size_bytes), label, position, position))
+        return len(self.buffers) - 1
+
+    def hold(self, buffer: int) -> None:
+        """Keeps a buffer alive until the newest step."""
+        newest = max(self.buffers[buffer].last_step, len(self.steps) - 1)
+        self.buffers[buffer] = replace(self.buffers[buffer], last_step=newest)
+
+    def step(self, step: Step) -> None:
+        """Appends a step and keeps its buffers alive."""
+        self.steps.append(step)
+        for access in (*step.reads, *step.writes):
+            if isinstance(access.buffer, int):
+                self.hold(access.buffer)
+
+    def room_ahead_bytes(self, core: int, index: int, following: int) -> int:
+        """Scratchpad bytes that stay free from one layer to another, beside what is loaded early already."""
+        resident, spm_bytes = self.tiled.resident, self.tiled.resident.partitioned.machine.cores[core].spm_bytes
+        busiest = max(
+            resident.bytes_at(i, core) + (tiling.working_bytes if (tiling := self.tiled.tilings[i][core]) else 0)
+            for i in range(index, following + 1)
+        )
+        early = sum(aligned(slice_bytes(key)) for (_, owner), slices in self.prefetched.items() if owner == core
+                    for _, key in slices)  # fmt: skip
+        return int(spm_bytes * self.early_share) - busiest - early
+
+    def resident_box(self, tensor: str, core: int) -> Box:
+        """The box of a resident tensor that a core's buffer holds."""
+        box = self.tiled.resident.residencies[tensor].boxes[core]
+        assert box is not None, (tensor, core)
+        return box
+
+    def open_resident(self, index: int, core: int) -> None:
+        """Makes a core's buffer for what a layer leaves resident there, if it does and there is none yet."""
+        tensor = self.fused.layers[index].output
+        residency = self.tiled.resident.residencies.get(tensor)
+        if residency is None or residency.boxes[core] is None or (tensor, core) in self.resident:
+            return
+        size = self.resident_box(tensor, core).size * self.fused.graph.tensor(tensor).itemsize
+        self.resident[tensor, core] = self.buffer(core, size, tensor)

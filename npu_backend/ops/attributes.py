@@ -53,8 +53,8 @@ class PoolAttributes:
 class UnaryAttributes:
     """An element-wise function of one tensor; in 8 bit a table of 256 entries.
 
-    `function`: ``identity`` (a change of scale), ``relu``, ``clip``, ``leaky_relu``, ``sigmoid``, ``tanh``,
-    ``hard_sigmoid``, ``hard_swish``. `parameters` are the function's own numbers in ONNX's order (clip: low, high).
+    `function`: ``identity`` (a change of scale), or another key of ``numerics_unary.FUNCTIONS``. `parameters` are the
+    function's own numbers in ONNX's order (clip: low, high).
     """
 
     function: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec, PackedCons
 from npu_backend.ops.conv import quantization_of
 from npu_backend.ops.strided import elementwise
 
-_PARAMETER_NAMES = {
-    "clip": ("low", "high"), "leaky_relu": ("alpha",), "hard_sigmoid": ("alpha", "beta"),
+PARAMETER_NAMES = {
+    "clip": ("low", "high"), "leaky_relu": ("alpha",), "hard_sigmoid": ("alpha", "beta"), "elu": ("alpha",),
+    "celu": ("alpha",), "selu": ("alpha", "gamma"), "thresholded_relu": ("alpha",), "power": ("exponent",),
 }  # fmt: skip
 
 
@@ -58,26 +60,16 @@ def _strides(operand: Operand, output: Operand) -> tuple[int, ...]:
     return tuple(0 if extent == 1 and wanted != 1 else stride for stride, extent, wanted in pairs)
 
 
-@register
-class Unary(_Elementwise):
-    """A function of one tensor of 8-bit codes: a table of all 256, made when the model is compiled."""
+class _ByTable(_Elementwise):
+    """A function of one tensor of 8-bit codes: all 256 results, known when the model is compiled."""
 
-    kind = "unary"
-    meaning = "element-wise functions of one tensor by table: " + ", ".join(sorted(numerics_unary.FUNCTIONS))
+    @abstractmethod
+    def table(self, graph: Graph, op: Op) -> np.ndarray:
+        """256 codes of the output's type, indexed by the input's raw byte."""
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """The table, looked up."""
         return numerics_core.apply_table(inputs[0], self.table(graph, op))
-
-    def table(self, graph: Graph, op: Op) -> np.ndarray:
-        """256 codes of the output's type, indexed by the input's raw byte."""
-        a: UnaryAttributes = op.attributes
-        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
-        parameters = dict(zip(_PARAMETER_NAMES.get(a.function, ()), a.parameters))
-        return numerics_unary.unary_table(
-            a.function, np.float32(quantization_of(x).scale), quantization_of(x).zero_point,
-            np.float32(quantization_of(y).scale), quantization_of(y).zero_point, np.dtype(x.dtype), **parameters,
-        )  # fmt: skip
 
     def constants(self, graph: Graph, op: Op) -> tuple[PackedConstant, ...]:
         """The table as one row."""
@@ -86,6 +78,36 @@ class Unary(_Elementwise):
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A table look-up."""
         return table_lookup(tile.inputs[0], tile.output, tile.constants[0].address)
+
+
+@register
+class Table(_ByTable):
+    """A chain of functions of one tensor, whose importer has made the table: its second input, 256 bytes of codes."""
+
+    kind = "table"
+    meaning = "chains of element-wise functions of one tensor and constant numbers, as one table"
+
+    def table(self, graph: Graph, op: Op) -> np.ndarray:
+        """The constant."""
+        return graph.constants[op.inputs[1]].view(graph.tensor(op.output).dtype)
+
+
+@register
+class Unary(_ByTable):
+    """A function of one tensor by its name."""
+
+    kind = "unary"
+    meaning = "element-wise functions of one tensor by table: " + ", ".join(sorted(numerics_unary.FUNCTIONS))
+
+    def table(self, graph: Graph, op: Op) -> np.ndarray:
+        """256 codes of the output's type, indexed by the input's raw byte."""
+        a: UnaryAttributes = op.attributes
+        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        parameters = dict(zip(PARAMETER_NAMES.get(a.function, ()), a.parameters))
+        return numerics_unary.unary_table(
+            a.function, np.float32(quantization_of(x).scale), quantization_of(x).zero_point,
+            np.float32(quantization_of(y).scale), quantization_of(y).zero_point, np.dtype(x.dtype), **parameters,
+        )  # fmt: skip
 
 
 def table_lookup(source: Operand, output: Operand, table: object) -> tuple[LoweredInstruction, ...]:

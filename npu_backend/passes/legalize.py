@@ -15,6 +15,7 @@ from npu_backend.graph import Graph, GraphBuilder, Op, Tensor
 from npu_backend.ops import spec_of
 from npu_backend.ops.attributes import ReshapeAttributes, TransposeAttributes
 from npu_backend.ops.base import append_op
+from npu_backend.passes.tabulate import tabulate
 
 Axes = tuple[int, ...]
 
@@ -32,6 +33,7 @@ class _Value:
 
 def legalize(graph: Graph) -> Graph:
     """The same function with layouts settled; every operator's inputs and output are in storage order."""
+    graph = tabulate(graph)
     walk = _Walk(graph, GraphBuilder(graph.name, constants=dict(graph.constants)))
     for port in graph.inputs:
         walk.add_input(port.tensor, port.host_name)

@@ -277,6 +277,8 @@ RESIZES = (
 ELEMENTWISE = (
     unary("identity"), unary("relu"), unary("clip", -0.4, 1.3), unary("leaky_relu", 0.1), unary("sigmoid"),
     unary("tanh"), unary("hard_sigmoid", 0.2, 0.5), unary("hard_swish"),
+    unary("elu", 0.7), unary("log"), unary("reciprocal"), unary("softplus"), unary("power", 2.0), unary("negative"),
+    Case("table", "random", ((2, 7, 5, 19),), constants=lambda rng: (rng.integers(0, 256, 256).astype(np.uint8),)),
     Case("binary", "add", ((1, 9, 11, 19),) * 2, BinaryAttributes("add")),
     Case("binary", "add-rank2", ((17, 133),) * 2, BinaryAttributes("add")),
     Case("binary", "add-channel", ((2, 5, 6, 37), (1, 1, 1, 37)), BinaryAttributes("add")),

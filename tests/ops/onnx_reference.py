@@ -87,6 +87,7 @@ def reference(
     operands: Sequence[tuple[np.ndarray, Quantization]],
     y: Quantization,
     constants: Sequence[np.ndarray | None] = (),
+    opset: int = 17,
     **attributes: Any,
 ) -> np.ndarray:
     """ONNX Runtime's `kind` between DequantizeLinear and QuantizeLinear; a constant of None is an input left out."""
@@ -94,7 +95,7 @@ def reference(
     dtype = operands[0][0].dtype
     names = [graph.quantized_input(value, code) for value, code in operands]
     names += ["" if value is None else graph.constant(value) for value in constants]
-    return graph.run(graph.quantize(graph.op(kind, *names, **attributes), y, dtype), dtype)
+    return graph.run(graph.quantize(graph.op(kind, *names, **attributes), y, dtype), dtype, opset)
 
 
 def draw_scale(rng: np.random.Generator, low: float = -7, high: float = 1) -> np.float32:

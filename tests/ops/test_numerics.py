@@ -173,7 +173,21 @@ UNARY: list[tuple[str, str, dict[str, float], Attributes]] = [
     ("HardSigmoid", "hard_sigmoid", {"alpha": 1 / 6, "beta": 0.5}, {"alpha": 1 / 6, "beta": 0.5}),
     ("HardSwish", "hard_swish", {}, {}),
     ("Identity", "identity", {}, {}),
-]
+    ("Elu", "elu", {"alpha": 0.7}, {"alpha": 0.7}),
+    ("Celu", "celu", {"alpha": 1.3}, {"alpha": 1.3}),
+    ("Selu", "selu", {}, {}),
+    ("ThresholdedRelu", "thresholded_relu", {"alpha": 0.4}, {"alpha": 0.4}),
+    ("Gelu", "gelu", {}, {}),
+    ("Gelu", "gelu_tanh", {}, {"approximate": "tanh"}),
+    ("Pow", "power", {"exponent": 2.0}, {}),
+    ("Pow", "power", {"exponent": 3.0}, {}),
+    ("Pow", "power", {"exponent": 0.5}, {}),
+    ("Pow", "power", {"exponent": -1.5}, {}),
+    *((kind, kind.lower(), {}, {}) for kind in (
+        "Abs", "Ceil", "Cos", "Erf", "Exp", "Floor", "Log", "Mish", "Reciprocal", "Round", "Sign", "Sin", "Softplus",
+        "Softsign", "Sqrt")),
+    ("Neg", "negative", {}, {}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "function", "parameters", "attributes"), UNARY)
@@ -190,9 +204,9 @@ def test_unary_table_every_value(
     bounded = "Sigmoid" in kind or kind == "Tanh"
     y_scale = rng.choice([F(1 / 256), F(1 / 128), draw_scale(rng, -9, -6)]) if bounded else near(rng, x, dtype)[0]
     y = F(y_scale), draw_zero_point(rng, dtype)
-    constants = [F(parameters["low"]), F(parameters["high"])] if kind == "Clip" else []
+    constants = [F(value) for value in parameters.values()] if kind in ("Clip", "Pow") else []
     values = core.byte_values(dtype)
-    expected = reference(kind, [(values, x)], y, constants, **attributes)
+    expected = reference(kind, [(values, x)], y, constants, opset={"Mish": 18, "Gelu": 20}.get(kind, 17), **attributes)
     actual = unary.unary_table(function, *x, *y, dtype, **parameters)
     np.testing.assert_array_equal(actual, expected)
     np.testing.assert_array_equal(core.apply_table(values, actual), expected)

@@ -60,7 +60,10 @@ def emit_unary(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> s
     if a.function == "clip":
         return onnx.op("Clip", names[0], *(onnx.constant(value, np.float32) for value in a.parameters))
     kinds = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-             "hard_sigmoid": "HardSigmoid", "hard_swish": "HardSwish"}  # fmt: skip
+             "hard_sigmoid": "HardSigmoid", "hard_swish": "HardSwish", "elu": "Elu", "log": "Log",
+             "softplus": "Softplus", "reciprocal": "Reciprocal", "negative": "Neg"}  # fmt: skip
+    if a.function == "power":
+        return onnx.op("Pow", names[0], onnx.constant(a.parameters[0], np.float32))
     return onnx.op(kinds[a.function], names[0], **dict(zip(("alpha", "beta"), a.parameters, strict=False)))
 
 
@@ -110,8 +113,8 @@ EMIT: dict[str, Emit] = {
     "concat": emit_concat, "softmax": emit_softmax, "quantize": lambda onnx, graph, op, names: names[0],
     "dequantize": lambda onnx, graph, op, names: names[0],
 }  # fmt: skip
-# They move whole elements; NumPy's own function is the judge.
-MOVEMENTS = {"reshape", "transpose"}
+# They move whole elements, or look them up; NumPy's own function is the judge.
+MOVEMENTS = {"reshape", "transpose", "table"}
 
 
 def _code(graph: Graph, name: str) -> Quantization:

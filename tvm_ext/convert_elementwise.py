@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from npu_backend.ops import attributes as a
 from tvm_ext.convert import Lowering, clip_bounds
-from tvm_ext.matching import Match, array_of, is_call, shape_of
+from tvm_ext.functions import function_of, nodes_of, table_of
+from tvm_ext.matching import Match, is_call, shape_of
 
 
 def binary(match: Match, graph: Lowering) -> str:
@@ -30,30 +33,20 @@ def prelu(match: Match, graph: Lowering) -> str:
     return graph.emit(match, "binary", [graph.operand(match, 0), slope], a.BinaryAttributes("prelu"))
 
 
-def unary(match: Match, graph: Lowering) -> str:
-    """Relu, Clip, Sigmoid, Tanh and LeakyRelu."""
-    function = {"relax.nn.relu": "relu", "relax.nn.leakyrelu": "leaky_relu"}.get(match.main.op.name)
-    parameters: tuple[float, ...] = ()
-    if function == "leaky_relu":
-        parameters = (float(match.attrs.alpha),)
-    elif is_call(match.main, "relax.clip"):
-        parameters = clip_bounds(match)
-    attributes = a.UnaryAttributes(function or match.main.op.name.removeprefix("relax."), parameters)
-    return graph.emit(match, "unary", [graph.input(match)], attributes)
-
-
-def hard_sigmoid(match: Match, graph: Lowering) -> str:
-    """HardSigmoid, which TVM's importer spells as clip(alpha * x + beta, 0, 1)."""
-    alpha, beta = array_of(match.parts["product"].args[0]), array_of(match.parts["sum"].args[1])
-    assert alpha is not None
-    assert beta is not None
-    attributes = a.UnaryAttributes("hard_sigmoid", (float(alpha), float(beta)))
-    return graph.emit(match, "unary", [graph.input(match)], attributes)
-
-
-def hard_swish(match: Match, graph: Lowering) -> str:
-    """HardSwish, which TVM's importer spells as x * (clip(x + 3, 0, 6) / 6)."""
-    return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes("hard_swish"))
+def function_of_one(match: Match, graph: Lowering) -> str:
+    """Relu, Clip, LeakyRelu, PRelu, Elu, Selu, Celu, ThresholdedRelu, Sigmoid, HardSigmoid, HardSwish, Tanh, Softplus,
+    Softsign, Mish, Gelu, Erf, Exp, Log, Sqrt, Reciprocal, Pow, Neg, Abs, Sign, Sin, Cos, Floor, Ceil, Round, and chains
+    of them with Add, Sub, Mul, Div, Max and Min of the same tensor and constant numbers, as one table.
+    """
+    nodes = nodes_of(match)
+    named = function_of(nodes[0]) if len(nodes) == 1 else None
+    if named is not None:
+        return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes(*named))
+    if is_call(match.main, "relax.clip") and len(nodes) == 1:
+        bounds = tuple(float(bound.value) for bound in match.main.args[1:3])
+        return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes("clip", bounds))
+    table = graph.builder.constant(f"{match.node.name}.table", table_of(match).view(np.uint8))
+    return graph.emit(match, "table", [graph.input(match), table])
 
 
 def identity(match: Match, graph: Lowering) -> str:

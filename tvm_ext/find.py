@@ -107,7 +107,8 @@ class _Finder:
             return None
         parts = {name: matched[part] for name, part in entry.parts.items() if part in matched}
         inside = self._inside(variable, frozenset(inputs))
-        return Match(program, variable, parts, operands, inside, self._origin((*inside, variable)))
+        match = Match(program, variable, parts, operands, inside, self._origin((*inside, variable)))
+        return match if entry.applies(match) else None
 
     def _inside(self, root: relax.Var, inputs: frozenset[relax.Var]) -> tuple[relax.Var, ...]:
         inside, waiting = set(), [root]
@@ -136,6 +137,8 @@ class _Finder:
             return self.refusals[node.name]
         if node.op_type in _CODING:
             return "the operators around it run on the host"
+        if node.op_type == "If":
+            return "the NPU has no If"
         value = self.program.values[variable]
         call = self.program.resolve(value.tuple_value) if isinstance(value, relax.TupleGetItem) else value
         if is_call(call) and call.op.name not in known_operators():

@@ -6,7 +6,7 @@ those of ONNX's QDQ: DequantizeLinear, float operator, QuantizeLinear; data move
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -14,7 +14,8 @@ from tvm.relax.dpl import DFPattern, is_const, is_op, is_tuple, wildcard
 
 from tvm_ext import convert, rules
 from tvm_ext import convert_elementwise as elementwise
-from tvm_ext.matching import Rule
+from tvm_ext.functions import RELAX_CALLS, FunctionOfOne, is_known
+from tvm_ext.matching import Match, Rule
 
 _QUANTIZED = (rules.eight_bit, rules.inputs_have_codes, rules.output_has_codes)
 _TABLE = (*_QUANTIZED, rules.one_data_type)
@@ -29,17 +30,18 @@ class Entry:
 
     `parts` are sub-patterns by name, ``main`` among them; `reads` the dequantised or raw inputs; `on_codes` says that
     the main call itself reads codes or float32, without a dequantise in the pattern; `takes_constants` that some of
-    the inputs may be constants.
+    the inputs may be constants; `applies` whether a match is one at all, which takes more than the pattern.
     """
 
     operator: str
-    pattern: DFPattern
+    pattern: DFPattern | FunctionOfOne
     parts: Mapping[str, DFPattern]
     reads: Sequence[DFPattern]
     rules: Sequence[Rule]
     converter: convert.Converter
     on_codes: bool = field(default=False)
     takes_constants: bool = field(default=False)
+    applies: Callable[[Match], bool] = field(default=lambda _: True)
 
 
 def _dequantize(source: DFPattern) -> DFPattern:
@@ -96,23 +98,13 @@ def _prelu() -> Entry:
 def _one_input(op: str, kept: Sequence[Rule], converter: convert.Converter) -> Entry:
     x = _dequantize(wildcard())
     main = _call(op, x)
-    parts = {"main": main, "clip": main} if op == "clip" else {"main": main}
-    return Entry(f"relax.{op}", _quantize(main), parts, [x], kept, converter)
+    return Entry(f"relax.{op}", _quantize(main), {"main": main}, [x], kept, converter)
 
 
-def _hard_sigmoid() -> Entry:
-    x = _dequantize(wildcard())
-    product = _call("multiply", is_const(), x)
-    shifted = _call("add", product, is_const())
-    main = _call("clip", shifted)
-    parts = {"main": main, "product": product, "sum": shifted}
-    return Entry("relax.clip", _quantize(main), parts, [x], _TABLE, elementwise.hard_sigmoid)
-
-
-def _hard_swish() -> Entry:
-    x = _dequantize(wildcard())
-    main = _call("multiply", x, _call("divide", _call("clip", _call("add", x, is_const())), is_const()))
-    return Entry("relax.multiply", _quantize(main), {"main": main}, [x], _TABLE, elementwise.hard_swish)
+def _function_of_one() -> Entry:
+    chain = FunctionOfOne()
+    return Entry("relax.quantize", chain, {"main": chain.main}, [chain.x], _TABLE, elementwise.function_of_one,
+                 applies=is_known)  # fmt: skip
 
 
 def _identity() -> Entry:
@@ -140,7 +132,6 @@ def concatenation(count: int) -> tuple[Entry, ...]:
     )
 
 
-_UNARY = ("nn.relu", "clip", "sigmoid", "tanh", "nn.leakyrelu")
 _RESIZE = (rules.two_dimensional, rules.known_resize, rules.nearest_on_codes, rules.resizes_only_images,
            rules.resize_scales_are_ratios)  # fmt: skip
 _MOVES: Mapping[str, tuple[Sequence[Rule], convert.Converter]] = {
@@ -164,16 +155,14 @@ def entries() -> tuple[Entry, ...]:
         _convolution("nn.conv2d_transpose", convert.conv_transpose2d),
         _dense(),
         _binary("add"),
-        _hard_swish(),
-        _hard_sigmoid(),
         *(_binary(op) for op in ("multiply", "subtract", "divide", "maximum", "minimum")),
         _prelu(),
         _one_input("nn.avg_pool2d", _POOL, convert.pool),
         _one_input("nn.adaptive_avg_pool2d", (*_TABLE, rules.two_dimensional), convert.global_average_pool),
         _one_input("mean", (*_TABLE, rules.whole_image_mean), convert.mean),
         _one_input("nn.softmax", _TABLE, convert.softmax),
-        *(_one_input(op, (*_TABLE, rules.known_bounds), elementwise.unary) for op in _UNARY),
         _identity(),
+        _function_of_one(),
         *(entry for op, (kept, converter) in _MOVES.items() for entry in _moved(op, kept, converter)),
     )
 
@@ -194,4 +183,4 @@ def coding_entries() -> tuple[Entry, ...]:
 @cache
 def known_operators() -> frozenset[str]:
     """Relax operators that are in some entry, and split, whose quantised form the clean-up makes slices of."""
-    return frozenset({"relax.split", *(entry.operator for entry in (*entries(), *concatenation(2)))})
+    return RELAX_CALLS | frozenset({"relax.split", *(entry.operator for entry in (*entries(), *concatenation(2)))})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -42,7 +44,7 @@ def index_program(imported: Imported, model: onnx.ModelProto) -> Program:
 def _small_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Constants that can be an operator's parameters rather than data."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-            if len(tensor.dims) < 2 and (not tensor.dims or tensor.dims[0] <= _LARGEST_PARAMETER)}  # fmt: skip
+            if prod(tensor.dims) == 1 or (len(tensor.dims) == 1 and tensor.dims[0] <= _LARGEST_PARAMETER)}  # fmt: skip
 
 
 def _codes(program: Program, values: dict[relax.Var, relax.Expr]) -> dict[relax.Var, Quantization]:

@@ -74,8 +74,11 @@ def quantized(model: onnx.ModelProto, **settings: Any) -> onnx.ModelProto:
     return quantize(model, feeds(model, 4), **settings)
 
 
-def by_hand(model: onnx.ModelProto, dtype: str = "uint8") -> onnx.ModelProto:
-    """QuantizeLinear and DequantizeLinear around every float value, for operators that the quantiser leaves alone."""
+def by_hand(model: onnx.ModelProto, dtype: str = "uint8", *, inside: bool = True) -> onnx.ModelProto:
+    """QuantizeLinear and DequantizeLinear around every float value, for operators that the quantiser leaves alone.
+
+    Without `inside` around the model's inputs and outputs only.
+    """
     codes = {"uint8": 120, "int8": -8}[dtype]
     result, renamed = onnx.ModelProto(), {}
     result.CopyFrom(model)
@@ -107,7 +110,7 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8") -> onnx.ModelProto:
         copy.input[:] = [renamed.get(name, name) for name in node.input]
         copy.output[:] = [f"{name}.float" if name in ends else name for name in node.output]
         for name in node.output:
-            if name in floats:
+            if name in floats and (inside or name in ends):
                 code(name)
     del result.graph.value_info[:]
     onnx.checker.check_model(result)
@@ -125,7 +128,53 @@ BY_HAND = frozenset((
 def quantized_small(name: str, **settings: Any) -> onnx.ModelProto:
     """A small model of BUILDERS in int8."""
     model = BUILDERS[name]()
+    if name in FUNCTIONS_OF_ONE:
+        return by_hand(model, settings.get("activation_type", "uint8"), inside=False)
     return by_hand(model, settings.get("activation_type", "uint8")) if name in BY_HAND else quantized(model, **settings)
+
+
+def _function(name: str, make: Callable[[Model, str], str], opset: int = OPSET) -> Callable[[], onnx.ModelProto]:
+    def build() -> onnx.ModelProto:
+        m = Model(name, opset)
+        return m.build(make(m, m.input(1, 6, 9, 8)))
+
+    return build
+
+
+def _gelu_by_erf(m: Model, x: str) -> str:
+    """As exporters write it."""
+    erf = m.op("Erf", m.op("Div", x, m.constant(2**0.5)))
+    return m.op("Mul", m.op("Mul", x, m.op("Add", erf, m.constant(1.0))), m.constant(0.5))
+
+
+def _hard_swish_in_parts(m: Model, x: str) -> str:
+    clipped = m.op("Clip", m.op("Add", x, m.constant(3.0)), m.constant(0.0), m.constant(6.0))
+    return m.op("Div", m.op("Mul", x, clipped), m.constant(6.0))
+
+
+# Functions of one tensor, between one pair of codes; several operators become one table.
+FUNCTIONS_OF_ONE: Mapping[str, Callable[[], onnx.ModelProto]] = {
+    "silu": _function("silu", lambda m, x: m.op("Mul", x, m.op("Sigmoid", x))),
+    "gelu_by_erf": _function("gelu_by_erf", _gelu_by_erf),
+    "gelu": _function("gelu", lambda m, x: m.op("Gelu", x), 20),
+    "gelu_tanh": _function("gelu_tanh", lambda m, x: m.op("Gelu", x, approximate="tanh"), 20),
+    "hard_swish_in_parts": _function("hard_swish_in_parts", _hard_swish_in_parts),
+    "mish": _function("mish", lambda m, x: m.op("Mish", x), 18),
+    "mish_in_parts": _function("mish_in_parts", lambda m, x: m.op("Mul", x, m.op("Tanh", m.op("Softplus", x)))),
+    "elu": _function("elu", lambda m, x: m.op("Elu", x, alpha=0.8)),
+    "selu": _function("selu", lambda m, x: m.op("Selu", x)),
+    "square_root": _function("square_root", lambda m, x: m.op("Sqrt", m.op("Abs", x))),
+    "logarithm": _function("logarithm", lambda m, x: m.op("Log", x)),
+    "exponential": _function("exponential", lambda m, x: m.op("Exp", m.op("Neg", x))),
+    "reciprocal": _function("reciprocal", lambda m, x: m.op("Reciprocal", x)),
+    "round": _function("round", lambda m, x: m.op("Floor", m.op("Mul", x, m.constant([2.5])))),
+    "power": _function("power", lambda m, x: m.op("Pow", x, m.constant(3.0))),
+    "power_of_half": _function("power_of_half", lambda m, x: m.op("Pow", x, m.constant(0.5))),
+    "shift_scale": _function("shift_scale", lambda m, x: m.op("Div", m.op("Sub", x, m.constant(0.3)), m.constant(0.7))),
+    "scalar": _function("scalar", lambda m, x: m.op("Max", x, m.constant([[[[-0.2]]]]))),
+    "square": _function("square", lambda m, x: m.op("Mul", x, x)),
+    "slope": _function("slope", lambda m, x: m.op("PRelu", x, m.constant([0.25]))),
+}
 
 
 def _image(name: str, op_type: str, *, opset: int = OPSET, **attributes: Any) -> onnx.ModelProto:
@@ -234,10 +283,11 @@ def _float_middle() -> onnx.ModelProto:
     """An operator the NPU does not know between two that it does."""
     m = Model("float_middle")
     x = m.op("Conv", m.input(1, 4, 6, 6), m.random(4, 4, 1, 1))
-    return m.build(m.op("Conv", m.op("Erf", x), m.random(4, 4, 1, 1)))
+    return m.build(m.op("Conv", m.op("Atan", x), m.random(4, 4, 1, 1)))
 
 
 BUILDERS: Mapping[str, Callable[[], onnx.ModelProto]] = {
+    **FUNCTIONS_OF_ONE,
     "conv": lambda: _convolution("conv", (8, 6, 3, 3), strides=[2, 1], pads=[1, 0, 2, 1]),
     "conv_relu": lambda: _convolution("conv_relu", (8, 6, 3, 3), "Relu", auto_pad="SAME_UPPER", strides=[2, 2]),
     "conv_clip": lambda: _convolution("conv_clip", (8, 6, 1, 1), "Clip"),

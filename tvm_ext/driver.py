@@ -179,7 +179,7 @@ def _check_inputs(infos: tuple[TensorInfo, ...], inputs: Mapping[str, Array]) ->
         if array.dtype != info.dtype or array.shape != info.shape:
             raise InputError(f"input {info.name!r} is {array.dtype}{list(array.shape)}; the model takes"
                              f" {info.dtype}{list(info.shape)}")  # fmt: skip
-        yield np.ascontiguousarray(array)
+        yield np.asarray(array, order="C")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from npu_backend.errors import UnsupportedError
+from tvm_ext.branches import BranchInliner
 from tvm_ext.onnx_cleanup import opset_of
 
 # What the importer raises for a form it does not know; it has no exception of its own.
@@ -45,8 +46,10 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
     # The importer prints before it raises, and warns of what the clean-up has settled.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        module = importer.from_onnx(model.graph, opset_of(model))
-    return Imported(module, importer.sources)
+        inliner = BranchInliner(importer.from_onnx(model.graph, opset_of(model)))
+    module, sources = inliner.run(), importer.sources
+    inner = {variable: sources[owner] for variable, owner in inliner.owners.items() if owner in sources}
+    return Imported(module, {**sources, **inner})
 
 
 class _Importer(ONNXGraphImporter):  # type: ignore[misc]
@@ -77,6 +80,14 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
             value = self._nodes[name] = self.bb.emit(value, name_hint=f"{node.name}.{index}" if index else node.name)
         if isinstance(value, relax.Var) and value not in self.sources:
             self.sources[value] = Source(node, name)
+            if node.op_type == "If":
+                self._record_choice(value)
+
+    def _record_choice(self, value: relax.Var) -> None:
+        """An If of several outputs is a tuple that they are items of."""
+        bound = self.bb.lookup_binding(value)
+        if isinstance(bound, relax.TupleGetItem):
+            self.sources.setdefault(bound.tuple_value, self.sources[value])
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
         structured = _STRUCTURED.get(op_name)

@@ -152,9 +152,14 @@ def _quantize(model: onnx.ModelProto, calibration: Sequence[Feed], settings: Set
     with tempfile.TemporaryDirectory(prefix="npu_quantize.") as folder:
         try:
             prepared = _folded(onnxruntime, _raise_opset(model), Path(folder))
-            return _tidy(_quantize_static(prepared, calibration, settings, Path(folder)), model)
+            quantized = _tidy(_quantize_static(prepared, calibration, settings, Path(folder)), model)
         except _quantiser_errors(onnxruntime) as error:
             raise ModelError(f"{model.graph.name}: ONNX Runtime's quantiser failed: {error}") from error
+    if not is_quantized(quantized):
+        kinds = ", ".join(dict.fromkeys(node.op_type for node in model.graph.node))
+        raise ModelError(f"{model.graph.name}: ONNX Runtime's quantiser takes none of its operators ({kinds}), nor what"
+                         " is inside an If or Loop; leave out --quantize")  # fmt: skip
+    return quantized
 
 
 def _quantiser_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from tvm_ext.float_resizes import with_float_resizes
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -28,8 +30,8 @@ def session(model: onnx.ModelProto, optimized: Path | None = None) -> onnxruntim
 
 def outputs_of(model: onnx.ModelProto, feeds: Iterable[Arrays]) -> list[dict[str, np.ndarray]]:
     """The outputs for each of `feeds`, by name."""
-    running = session(model)
-    names = [value.name for value in running.get_outputs()]
+    names = [value.name for value in model.graph.output]
+    running = session(with_float_resizes(model, onnxruntime.__version__) or model)
     return [dict(zip(names, running.run(names, dict(feed)), strict=True)) for feed in feeds]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from npu_backend.ops import numerics_core as core
+from tvm_ext.float_resizes import with_float_resizes
 
 pytest.importorskip("onnxruntime")
 
@@ -79,6 +80,7 @@ def _session(model: onnx.ModelProto) -> Any:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.x64quantprecision", "1")
+    model = with_float_resizes(model, onnxruntime.__version__) or model
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from npu_backend.errors import InputError
 from npu_backend.report.document import Verification
+from tvm_ext.float_resizes import with_float_resizes
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals, run_session, session_of
 from tvm_ext.uint8_codes import with_uint8_codes
 
@@ -43,7 +44,8 @@ class Tolerance:
 def verify(path: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: Tolerance) -> Verification:
     """Runs ONNX Runtime's default session on the file in `path` and compares.
 
-    A model with int8 activations runs with uint8 codes instead, which is the same function (`with_uint8_codes`).
+    A model with int8 activations runs with uint8 codes instead, which is the same function (`with_uint8_codes`), and
+    older releases are kept from resizing codes (`with_float_resizes`).
     Raises OptionError without ONNX Runtime, InputError when it refuses the model or the inputs.
     """
     name, expected = _reference(path, inputs, list(outputs))
@@ -100,9 +102,7 @@ def _reference(path: Path, inputs: Mapping[str, Array], names: list[str]) -> tup
     onnxruntime = import_onnx_runtime("--verify")
     refused = refusals(onnxruntime)
     try:
-        shifted = with_uint8_codes(onnx.load(path))
-        model = str(path) if shifted is None else shifted.SerializeToString()
-        note = "" if shifted is None else " with int8 activations as uint8"
+        model, note = _as_integers(path, onnxruntime.__version__)
         try:
             session = session_of(model, "--verify")
         except refused:
@@ -112,6 +112,19 @@ def _reference(path: Path, inputs: Mapping[str, Array], names: list[str]) -> tup
     except refused as error:
         raise InputError(f"ONNX Runtime cannot run {path}, so there is nothing to verify against: {error}") from error
     return f"onnxruntime {onnxruntime.__version__}{note}", results
+
+
+def _as_integers(path: Path, version: str) -> tuple[str | bytes, str]:
+    """What the session runs, the file itself or a model of the same function, and a note of the difference."""
+    original = onnx.load(path)
+    shifted = with_uint8_codes(original)
+    resized = with_float_resizes(original if shifted is None else shifted, version)
+    model = resized or shifted
+    notes = (
+        "" if shifted is None else " with int8 activations as uint8",
+        "" if resized is None else " with Resize in float",
+    )
+    return str(path) if model is None else model.SerializeToString(), "".join(notes)
 
 
 def _equal(got: Array, wanted: Array) -> npt.NDArray[np.bool_]:

@@ -160,12 +160,18 @@ def global_average_pool(match: Match, graph: Lowering) -> str:
     return _on_image(match, graph, "global_average_pool", None)
 
 
-def mean(match: Match, graph: Lowering) -> str:
-    """ReduceMean over height and width."""
-    result = _on_image(match, graph, "mean2d", None)
-    if match.attrs.keepdims:
-        return result
-    return graph.emit(match, "reshape", [result], a.ReshapeAttributes(match.output_shape), label="squeeze")
+def reduce(match: Match, graph: Lowering) -> str:
+    """ReduceMean, ReduceMax and GlobalMaxPool; a maximum is one of codes, requantised where the output's differ."""
+    rank, chosen = len(match.input_shape()), match.attrs.axis
+    axes = tuple(sorted(int(axis) % rank for axis in chosen)) if chosen is not None else tuple(range(rank))
+    maximum = is_call(match.main, "relax.max")
+    codes = match.input_codes() if maximum else match.output_codes
+    attributes = a.ReduceAttributes("maximum" if maximum else "mean", axes)
+    result = graph.emit(match, "reduce", [graph.input(match)], attributes, codes=codes)
+    if not match.attrs.keepdims:
+        flat = a.ReshapeAttributes(match.output_shape)
+        result = graph.emit(match, "reshape", [result], flat, label="squeeze", codes=codes)
+    return graph.requantize(match, result)
 
 
 def resize(match: Match, graph: Lowering) -> str:

@@ -159,7 +159,7 @@ def entries() -> tuple[Entry, ...]:
         _prelu(),
         _one_input("nn.avg_pool2d", _POOL, convert.pool),
         _one_input("nn.adaptive_avg_pool2d", (*_TABLE, rules.two_dimensional), convert.global_average_pool),
-        _one_input("mean", (*_TABLE, rules.whole_image_mean), convert.mean),
+        *(_one_input(op, (*_TABLE, rules.rank_can_be_reduced), convert.reduce) for op in ("mean", "max")),
         _one_input("nn.softmax", _TABLE, convert.softmax),
         _identity(),
         _function_of_one(),

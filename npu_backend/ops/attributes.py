@@ -50,6 +50,14 @@ class PoolAttributes:
 
 
 @dataclass(frozen=True)
+class ReduceAttributes:
+    """A reduction over `axes`, ascending, which keep extent 1: `function` is ``maximum`` (of codes) or ``mean``."""
+
+    function: str
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class UnaryAttributes:
     """An element-wise function of one tensor; in 8 bit a table of 256 entries.
 

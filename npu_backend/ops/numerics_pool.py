@@ -5,6 +5,7 @@ bottom, right).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 
@@ -128,16 +129,20 @@ def global_average_pool(
 
 
 def reduce_mean(
-    x: IntegerArray, x_scale: np.float32, x_zero_point: int, y_scale: np.float32, y_zero_point: int
+    x: IntegerArray,
+    x_scale: np.float32,
+    x_zero_point: int,
+    y_scale: np.float32,
+    y_zero_point: int,
+    axes: tuple[int, ...] = (1, 2),
 ) -> IntegerArray:
-    """ReduceMean over height and width between DequantizeLinear and QuantizeLinear, [n,h,w,c] to [n,1,1,c]: within one
-    step.
+    """ReduceMean between DequantizeLinear and QuantizeLinear, reduced axes kept with extent 1: within one step.
 
     ONNX Runtime sums the dequantised float32 values in an order that depends on shape and vector width; this sums
     integers exactly and divides the rest as it does: `quantize(float32(float32(sum) * x_scale) / float32(pixels))`.
     """
-    pixels = x.shape[1] * x.shape[2]
-    sums = x.astype(np.int64).sum(axis=(1, 2), keepdims=True) - x_zero_point * pixels
+    pixels = prod(x.shape[axis] for axis in axes)
+    sums = x.astype(np.int64).sum(axis=axes, keepdims=True) - x_zero_point * pixels
     return quantize(sums.astype(FLOAT) * FLOAT(x_scale) / FLOAT(pixels), y_scale, y_zero_point, x.dtype)
 
 

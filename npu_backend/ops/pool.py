@@ -16,7 +16,8 @@ from npu_backend.ops.conv import quantization_of
 from npu_backend.ops.windows import at_batch, image_fields, padding_before, window_box, window_count
 
 
-def _scale_fields(graph: Graph, op: Op) -> dict[str, object]:
+def scale_fields(graph: Graph, op: Op) -> dict[str, object]:
+    """Types, scales and zero points of one input and the output."""
     x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
     return {
         "input_type": DATA_TYPES[x.dtype], "output_type": DATA_TYPES[y.dtype],
@@ -64,7 +65,7 @@ class Pool2d(OpSpec):
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """One instruction per image."""
         a, source, output = op.attributes, tile.inputs[0].box, tile.output.box
-        fields = _scale_fields(graph, op) | {
+        fields = scale_fields(graph, op) | {
             "kernel_height": a.kernel[0], "kernel_width": a.kernel[1],
             "stride_height": a.strides[0], "stride_width": a.strides[1],
             "dilation_height": 1, "dilation_width": 1, "function": PoolFunction[a.function.upper()],
@@ -75,16 +76,25 @@ class Pool2d(OpSpec):
                      for image in range(*output.interval(0)))  # fmt: skip
 
 
-class _WholeImageMean(OpSpec):
-    """What both means over all pixels share."""
+@register
+class GlobalAveragePool(OpSpec):
+    """The mean of all pixels, requantised from the integer sum."""
 
-    float_mean: bool
+    kind = "global_average_pool"
+    meaning = "mean of all pixels of every channel (GlobalAveragePool)"
 
     def infer_shape(
         self, attributes: None, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
     ) -> tuple[int, ...]:
         """``[n, 1, 1, c]``."""
         return inputs[0].shape[0], 1, 1, inputs[0].shape[3]
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """As ONNX Runtime's QLinearGlobalAveragePool."""
+        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
+        return numerics.global_average_pool(
+            inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point
+        )
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
         """Images and channels."""
@@ -102,39 +112,9 @@ class _WholeImageMean(OpSpec):
         for image in range(*tile.output.box.interval(0)):
             source, output = at_batch(tile.inputs[0], image), at_batch(tile.output, image)
             _, height, width, channels = source.box.shape
-            lowered.append(LoweredInstruction("MEAN", _scale_fields(graph, op) | {
+            lowered.append(LoweredInstruction("MEAN", scale_fields(graph, op) | {
                 "input": source.address, "input_row_bytes": source.strides[1],
                 "input_column_bytes": source.strides[2], "input_height": height, "input_width": width,
-                "channels": channels, "output": output.address, "float_mean": int(self.float_mean),
+                "channels": channels, "output": output.address, "float_mean": 0,
             }))  # fmt: skip
         return tuple(lowered)
-
-
-@register
-class GlobalAveragePool(_WholeImageMean):
-    """The mean of all pixels, requantised from the integer sum."""
-
-    kind = "global_average_pool"
-    meaning = "mean of all pixels of every channel (GlobalAveragePool)"
-    float_mean = False
-
-    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's QLinearGlobalAveragePool."""
-        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
-        return numerics.global_average_pool(
-            inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point
-        )
-
-
-@register
-class Mean2d(_WholeImageMean):
-    """The mean of all pixels as ONNX Runtime computes it in float between dequantise and quantise."""
-
-    kind = "mean2d"
-    meaning = "mean over height and width (ReduceMean); within one step of ONNX Runtime's float mean"
-    float_mean = True
-
-    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's ReduceMean on dequantised values, within one step."""
-        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
-        return numerics.reduce_mean(inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point)

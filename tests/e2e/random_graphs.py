@@ -18,6 +18,7 @@ from npu_backend.ops.attributes import (
     DenseAttributes,
     PadAttributes,
     PoolAttributes,
+    ReduceAttributes,
     ReshapeAttributes,
     ResizeAttributes,
     SliceAttributes,
@@ -169,7 +170,8 @@ PARTS = (convolution, convolution, depthwise, join, concatenation, pooling, acti
 def head(net: Network, name: str) -> str:
     """Mean, flatten and a matrix."""
     batch, _, _, channels = net.shape(name)
-    mean = net.append(net.pick(("global_average_pool", "mean2d")), (name,), None)
+    kind, attributes = net.pick((("global_average_pool", None), ("reduce", ReduceAttributes("mean", (1, 2)))))
+    mean = net.append(kind, (name,), attributes)
     flat = net.kept("reshape", mean, ReshapeAttributes((batch, channels)))
     outputs = net.number(2, 70)
     constants = net.weights((channels, outputs), channels, outputs)

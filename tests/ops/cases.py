@@ -22,6 +22,7 @@ from npu_backend.ops.attributes import (
     DenseAttributes,
     PadAttributes,
     PoolAttributes,
+    ReduceAttributes,
     ReshapeAttributes,
     ResizeAttributes,
     SliceAttributes,
@@ -194,6 +195,11 @@ def pool(label: str, shape: Shape, function: str, kernel: tuple[int, int], **att
                 same_code=function == "maximum")  # fmt: skip
 
 
+def reductions(label: str, shape: Shape, axes: tuple[int, ...]) -> tuple[Case, Case]:
+    maximum = Case("reduce", f"maximum-{label}", (shape,), ReduceAttributes("maximum", axes), same_code=True)
+    return maximum, Case("reduce", f"mean-{label}", (shape,), ReduceAttributes("mean", axes), output_code=(0.02, 113))
+
+
 def resize(label: str, shape: Shape, size: tuple[int, int], function: str, mode: str = "half_pixel",
            nearest: str = "round_prefer_floor", scales: tuple[float, float] | None = None) -> Case:  # fmt: skip
     factors = scales or tuple(float(np.float32(new) / np.float32(old)) for new, old in zip(size, shape[1:3]))
@@ -259,8 +265,13 @@ POOLS = (
     pool("3x3", (1, 10, 9, 33), "average_window", (3, 3), pads=(1, 1, 1, 1), strides=(2, 1)),
     Case("global_average_pool", "7x7", ((1, 7, 7, 83),)),
     Case("global_average_pool", "batch", ((2, 5, 11, 32),)),
-    Case("mean2d", "7x7", ((1, 7, 7, 83),)),
-    Case("mean2d", "batch", ((2, 3, 5, 131),)),
+    *reductions("pixels", (2, 3, 5, 131), (1, 2)),
+    *reductions("channels", (1, 7, 6, 37), (3,)),
+    *reductions("rows", (2, 9, 5, 33), (1,)),
+    *reductions("two-runs", (3, 6, 5, 17), (1, 3)),
+    *reductions("last", (5, 9, 77), (2,)),
+    *reductions("first", (9, 70), (0,)),
+    *reductions("all", (3, 8, 7), (0, 1, 2)),
 )
 
 RESIZES = (

@@ -120,6 +120,7 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8", *, inside: bool = True
 # The quantiser leaves these in float where they stand alone.
 BY_HAND = frozenset((
     "max_pool", "max_pool_ceil", "average_pool", "average_pool_padding", "mean", "mean_squeezed", "tanh",
+    "mean_channels", "mean_last", "maximum_rows", "maximum_of_image", "global_max_pool",
     "multiply_float", "subtract", "subtract_constant", "divide", "maximum", "minimum_constant", "prelu",
     "hard_sigmoid", "resize_nearest", "resize_linear", "resize_scales", "slice", "moves",
 ))  # fmt: skip
@@ -279,6 +280,10 @@ def _mean(keepdims: int) -> onnx.ModelProto:
     return m.build(m.op("ReduceMean", m.input(1, 6, 9, 8), axes=[2, 3], keepdims=keepdims))
 
 
+def _reduce(op_type: str, axes: Sequence[int], keepdims: int = 1) -> Callable[[], onnx.ModelProto]:
+    return lambda: _image("reduction", op_type, axes=axes, keepdims=keepdims)
+
+
 def _float_middle() -> onnx.ModelProto:
     """An operator the NPU does not know between two that it does."""
     m = Model("float_middle")
@@ -320,6 +325,11 @@ BUILDERS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "global_average_pool": lambda: _image("global_average_pool", "GlobalAveragePool"),
     "mean": lambda: _mean(1),
     "mean_squeezed": lambda: _mean(0),
+    "mean_channels": _reduce("ReduceMean", [1]),
+    "mean_last": _reduce("ReduceMean", [-1], keepdims=0),
+    "maximum_rows": _reduce("ReduceMax", [2], keepdims=0),
+    "maximum_of_image": _reduce("ReduceMax", [1, 2, 3]),
+    "global_max_pool": lambda: _image("global_max_pool", "GlobalMaxPool"),
     "sigmoid": lambda: _image("sigmoid", "Sigmoid"),
     "tanh": lambda: _image("tanh", "Tanh"),
     "leaky_relu": lambda: _image("leaky_relu", "LeakyRelu", alpha=0.1),

@@ -17,6 +17,7 @@ import onnx
 from npu_backend.errors import ModelError, OptionError, OutputError
 from npu_backend.files import write_atomically
 from npu_backend.toolchain import cache_directory
+from tvm_ext.batch_norm import fold_batch_norms
 from tvm_ext.calibration import Feed, check_feeds
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals
 
@@ -29,7 +30,7 @@ MINIMUM_OPSET = 13
 MINIMUM_IR_VERSION = 8
 LARGEST_MODEL_BYTES = (1 << 31) - 1
 # Part of the cache key: raise it when this file changes what it produces.
-CACHE_VERSION = 2
+CACHE_VERSION = 4
 PURPOSE = "quantising"
 _CODING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _INTEGER_PREFIXES = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DynamicQuantize")
@@ -220,17 +221,26 @@ def _folded(onnxruntime: Any, model: onnx.ModelProto, folder: Path) -> onnx.Mode
     """Constants, batch normalisations and biases folded by ONNX Runtime, as its guide asks before quantising."""
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata  # noqa: PLC0415
 
+    folded = _optimized(onnxruntime, model, folder)
+    if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
+        # The first pass puts a cast to float32 behind every half-precision weight, the second folds them.
+        folded = _optimized(onnxruntime, folded, folder)
+    # Only now, for ONNX Runtime has put into convolutions what it can.
+    fold_batch_norms(folded)
+    _flatten_biases(folded.graph)
+    _hide_weights(folded)
+    add_pre_process_metadata(folded)
+    return folded
+
+
+def _optimized(onnxruntime: Any, model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "folded.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # A model written back is tied to the machine only above this level, of which ONNX Runtime warns regardless.
     options.log_severity_level = 3
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    folded = onnx.load(folder / "folded.onnx")
-    _flatten_biases(folded.graph)
-    _hide_weights(folded)
-    add_pre_process_metadata(folded)
-    return folded
+    return onnx.load(folder / "folded.onnx")
 
 
 def _flatten_biases(graph: onnx.GraphProto) -> None:

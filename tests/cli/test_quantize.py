@@ -142,3 +142,14 @@ def test_what_the_quantiser_logs_is_for_verbose_ears(
                       *flags)  # fmt: skip
         assert ("npuc: a weight is left alone" in result.err) == said
     assert logging.getLogger().handlers == handlers
+
+
+def test_half_precision_model(tmp_path: Path, capsys: Capture) -> None:
+    model = save(float_model(dtype="float16"), tmp_path / "half.onnx")
+    report = tmp_path / "run.json"
+    result = npuc(capsys, "run", model, "--quantize", "int8", "--calibration", "random", "--verify", "--no-baseline",
+                  "--json", report)  # fmt: skip
+    assert result.code == 0, result.err
+    assert "all 5 elements equal" in result.out
+    # All but the casts at its ends.
+    assert {op["op"] for op in json.loads(report.read_text())["host_ops"]} <= {"Cast"}

@@ -12,6 +12,7 @@ from hypothesis import settings
 
 GOLDEN = Path(__file__).parent / "golden"
 DIFF_LINES = 80
+_FRACTION = re.compile(r"\b\d+\.\d+(?:e-?\d+)?\b")
 
 # The same examples on every machine, and no deadline: a loaded machine is not a bug.
 settings.register_profile("reproducible", deadline=None, derandomize=True, print_blob=False)
@@ -25,8 +26,11 @@ class Golden:
     stem: Path
     update: bool
 
-    def check(self, text: str, part: str = "") -> None:
-        """Fails unless ``text`` equals the golden file; ``part`` tells several files of one test apart."""
+    def check(self, text: str, part: str = "", *, digits: int | None = None) -> None:
+        """Fails unless ``text`` equals the golden file; ``part`` tells several files of one test apart.
+
+        ``digits``: how many of a decimal fraction count, for numbers that another release computes in another order.
+        """
         path = self.stem.with_name(f"{self.stem.name}{'.' + part if part else ''}.txt")
         actual = text.rstrip("\n") + "\n"
         if self.update:
@@ -37,8 +41,12 @@ class Golden:
         if not path.exists():
             pytest.fail(f"no golden file {shown}: write it with --update-golden and review it", pytrace=False)
         expected = path.read_bytes().decode()
-        if actual != expected:
+        if _rounded(actual, digits) != _rounded(expected, digits):
             pytest.fail(_difference(expected, actual, str(shown)), pytrace=False)
+
+
+def _rounded(text: str, digits: int | None) -> str:
+    return text if digits is None else _FRACTION.sub(lambda match: f"{float(match[0]):.{digits}g}", text)
 
 
 def _difference(expected: str, actual: str, name: str) -> str:

@@ -24,6 +24,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 # The quantiser's QOperator form leaves these in float, and Atan is left to the host on purpose.
 FLOAT_IN_QOPERATOR = {"conv_transpose", "global_average_pool", "hard_swish", "pad"}
 ON_NPU = sorted(set(BUILDERS) - {"float_middle"})
+# Releases of ONNX Runtime's quantiser compute scales that differ in float32's last bit.
+SCALE_DIGITS = 6
 CASES = [(name, form) for form in SETTINGS for name in ON_NPU
          if form != "qoperator" or name not in FLOAT_IN_QOPERATOR]  # fmt: skip
 
@@ -46,7 +48,7 @@ def only_graph(partitioned: Partitioned) -> Graph:
 
 @pytest.mark.parametrize("name", ON_NPU)
 def test_graph_text(name, golden):
-    golden.check(str(only_graph(partition(clean(quantized_small(name))))))
+    golden.check(str(only_graph(partition(clean(quantized_small(name))))), digits=SCALE_DIGITS)
 
 
 def with_float_activation(name: str) -> onnx.ModelProto:
@@ -67,7 +69,7 @@ def test_activation_becomes_clamp(name, clamp, golden):
     model = with_float_activation(name)
     graph = only_graph(partition(clean(model)))
     assert next(op for op in graph.ops if op.kind == "conv2d").attributes.clamp == clamp
-    golden.check(str(graph))
+    golden.check(str(graph), digits=SCALE_DIGITS)
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)

@@ -116,6 +116,26 @@ def conv2d(match: Match, graph: Lowering) -> str:
     return _on_image(match, graph, "conv2d", attributes, constants)
 
 
+def conv1d(match: Match, graph: Lowering) -> str:
+    """Conv over one axis, as an image of one row."""
+    x, (batch, channels, length) = match.attrs, match.input_shape()
+    (stride,), (before, after), (dilation,) = (
+        [int(v) for v in values] for values in (x.strides, x.padding, x.dilation)
+    )
+    attributes = a.ConvAttributes((1, stride), (0, before, 0, after), (1, dilation), int(x.groups), _clamp(match))
+    weight = constant_codes(match.program, match.main.args[1])
+    assert weight is not None
+    constants = _matrix_constants(match, graph, _centred(weight)[:, :, None, :], weight.scale)
+    rows = graph.transpose(match, graph.input(match), (0, 2, 1), "nlc")
+    codes = graph.builder.tensors[rows].quantization
+    image = graph.emit(match, "reshape", [rows], a.ReshapeAttributes((batch, 1, length, channels)), label="image",
+                       codes=codes)  # fmt: skip
+    _, outputs, positions = match.output_shape
+    result = graph.emit(match, "conv2d", [image, *constants], attributes)
+    flat = graph.emit(match, "reshape", [result], a.ReshapeAttributes((batch, positions, outputs)), label="flat")
+    return graph.transpose(match, flat, (0, 2, 1), "ncl")
+
+
 def conv_transpose2d(match: Match, graph: Lowering) -> str:
     """ConvTranspose."""
     x = match.attrs
@@ -161,17 +181,26 @@ def global_average_pool(match: Match, graph: Lowering) -> str:
 
 
 def reduce(match: Match, graph: Lowering) -> str:
-    """ReduceMean, ReduceMax and GlobalMaxPool; a maximum is one of codes, requantised where the output's differ."""
+    """ReduceMean, ReduceMax, ReduceMin and GlobalMaxPool; an extremum is of codes, then requantised."""
     rank, chosen = len(match.input_shape()), match.attrs.axis
     axes = tuple(sorted(int(axis) % rank for axis in chosen)) if chosen is not None else tuple(range(rank))
-    maximum = is_call(match.main, "relax.max")
-    codes = match.input_codes() if maximum else match.output_codes
-    attributes = a.ReduceAttributes("maximum" if maximum else "mean", axes)
-    result = graph.emit(match, "reduce", [graph.input(match)], attributes, codes=codes)
+    mean, minimum = is_call(match.main, "relax.mean"), is_call(match.main, "relax.min")
+    codes = match.output_codes if mean else match.input_codes()
+    source = _complement(match, graph, graph.input(match), "turned") if minimum else graph.input(match)
+    attributes = a.ReduceAttributes("mean" if mean else "maximum", axes)
+    result = graph.emit(match, "reduce", [source], attributes, codes=codes)
+    if minimum:
+        result = _complement(match, graph, result, "turned_back")
     if not match.attrs.keepdims:
         flat = a.ReshapeAttributes(match.output_shape)
         result = graph.emit(match, "reshape", [result], flat, label="squeeze", codes=codes)
     return graph.requantize(match, result)
+
+
+def _complement(match: Match, graph: Lowering, source: str, label: str) -> str:
+    """Every bit of the codes flipped, which turns their order round: the smallest becomes the largest."""
+    table = graph.builder.constant(f"{match.node.name}.{label}.table", ~np.arange(256, dtype=np.uint8))
+    return graph.emit(match, "table", [source, table], label=label, codes=match.input_codes())
 
 
 def resize(match: Match, graph: Lowering) -> str:

@@ -68,7 +68,7 @@ def _convolution(op: str, converter: convert.Converter) -> Entry:
     x = _dequantize(wildcard())
     main = _call(op, x, _dequantize(is_const()))
     bias = _call("add", main, _call("reshape", _dequantize(is_const())) | _call("reshape", is_const()) | is_const())
-    kept = (rules.two_dimensional, *_MATRIX)
+    kept = (rules.one_dimensional if op == "nn.conv1d" else rules.two_dimensional, *_MATRIX)
     return _activated(op, main | bias, {"main": main, "bias": bias}, [x], kept, converter)
 
 
@@ -152,6 +152,7 @@ def entries() -> tuple[Entry, ...]:
     """Every entry of fixed length, the first that matches wins."""
     return (
         _convolution("nn.conv2d", convert.conv2d),
+        _convolution("nn.conv1d", convert.conv1d),
         _convolution("nn.conv2d_transpose", convert.conv_transpose2d),
         _dense(),
         _binary("add"),
@@ -159,7 +160,7 @@ def entries() -> tuple[Entry, ...]:
         _prelu(),
         _one_input("nn.avg_pool2d", _POOL, convert.pool),
         _one_input("nn.adaptive_avg_pool2d", (*_TABLE, rules.two_dimensional), convert.global_average_pool),
-        *(_one_input(op, (*_TABLE, rules.rank_can_be_reduced), convert.reduce) for op in ("mean", "max")),
+        *(_one_input(op, (*_TABLE, rules.rank_can_be_reduced), convert.reduce) for op in ("mean", "max", "min")),
         _one_input("nn.softmax", _TABLE, convert.softmax),
         _identity(),
         _function_of_one(),

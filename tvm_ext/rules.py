@@ -67,6 +67,11 @@ def two_dimensional(match: Match) -> bool:
     return len(match.input_shape()) == 4
 
 
+def one_dimensional(match: Match) -> bool:
+    """The operator must work on signals: tensors of rank 3."""
+    return len(match.input_shape()) == 3
+
+
 def weight_is_symmetric(match: Match) -> bool:
     """Weights must be 8-bit constants that fit int8 once their zero point is subtracted."""
     weight = constant_codes(match.program, match.main.args[1])
@@ -84,7 +89,7 @@ def weight_scale_per_output(match: Match) -> bool:
     """Weights must be quantised per tensor or along their output channels."""
     weight = constant_codes(match.program, match.main.args[1])
     assert weight is not None
-    axes = {"relax.nn.conv2d": 0, "relax.nn.conv2d_transpose": 1}
+    axes = {"relax.nn.conv1d": 0, "relax.nn.conv2d": 0, "relax.nn.conv2d_transpose": 1}
     axis = axes.get(match.main.op.name)
     if axis is None:
         transposed = is_call(match.program.resolve(match.main.args[1]), "relax.permute_dims")
@@ -110,7 +115,7 @@ def bias_is_constant(match: Match) -> bool:
 
 
 def _output_channels(match: Match) -> int:
-    return match.output_shape[1 if match.main.op.name.startswith("relax.nn.conv2d") else -1]
+    return match.output_shape[1 if match.main.op.name.startswith("relax.nn.conv") else -1]
 
 
 def slope_is_constant(match: Match) -> bool:

@@ -120,7 +120,7 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8", *, inside: bool = True
 # The quantiser leaves these in float where they stand alone.
 BY_HAND = frozenset((
     "max_pool", "max_pool_ceil", "average_pool", "average_pool_padding", "mean", "mean_squeezed", "tanh",
-    "mean_channels", "mean_last", "maximum_rows", "maximum_of_image", "global_max_pool",
+    "mean_channels", "mean_last", "maximum_rows", "minimum_channels", "maximum_of_image", "global_max_pool",
     "multiply_float", "subtract", "subtract_constant", "divide", "maximum", "minimum_constant", "prelu",
     "hard_sigmoid", "resize_nearest", "resize_linear", "resize_scales", "slice", "moves",
 ))  # fmt: skip
@@ -280,6 +280,19 @@ def _mean(keepdims: int) -> onnx.ModelProto:
     return m.build(m.op("ReduceMean", m.input(1, 6, 9, 8), axes=[2, 3], keepdims=keepdims))
 
 
+def _signal(name: str, weights: Sequence[tuple[int, ...]], **attributes: Any) -> Callable[[], onnx.ModelProto]:
+    """Convolutions over one axis, one after the other."""
+
+    def build() -> onnx.ModelProto:
+        m = Model(name)
+        y = m.input(2, 6, 31)
+        for weight in weights:
+            y = m.op("Conv", y, m.random(*weight), m.random(weight[0]), **attributes)
+        return m.build(m.op("Relu", y))
+
+    return build
+
+
 def _reduce(op_type: str, axes: Sequence[int], keepdims: int = 1) -> Callable[[], onnx.ModelProto]:
     return lambda: _image("reduction", op_type, axes=axes, keepdims=keepdims)
 
@@ -298,6 +311,8 @@ BUILDERS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "conv_clip": lambda: _convolution("conv_clip", (8, 6, 1, 1), "Clip"),
     "conv_dilated": lambda: _convolution("conv_dilated", (8, 6, 3, 3), dilations=[2, 2]),
     "conv_grouped": lambda: _convolution("conv_grouped", (8, 3, 3, 3), group=2),
+    "conv_signal": _signal("conv_signal", [(8, 6, 3), (5, 8, 1)], strides=[2], pads=[1, 2]),
+    "conv_signal_depthwise": _signal("conv_signal_depthwise", [(6, 1, 5)], group=6, dilations=[2]),
     "conv_depthwise": lambda: _convolution("conv_depthwise", (6, 1, 3, 3), group=6, pads=[1, 1, 1, 1]),
     "conv_transpose": _conv_transpose,
     "gemm": lambda: _gemm(0),
@@ -328,6 +343,7 @@ BUILDERS: Mapping[str, Callable[[], onnx.ModelProto]] = {
     "mean_channels": _reduce("ReduceMean", [1]),
     "mean_last": _reduce("ReduceMean", [-1], keepdims=0),
     "maximum_rows": _reduce("ReduceMax", [2], keepdims=0),
+    "minimum_channels": _reduce("ReduceMin", [1], keepdims=0),
     "maximum_of_image": _reduce("ReduceMax", [1, 2, 3]),
     "global_max_pool": lambda: _image("global_max_pool", "GlobalMaxPool"),
     "sigmoid": lambda: _image("sigmoid", "Sigmoid"),

@@ -18,6 +18,8 @@ from typing import Any
 from npu_backend.errors import ProgramError
 from npu_backend.files import write_atomically
 
+# How the reason of an operator begins that stays on the host because it is in float.
+NOT_QUANTIZED = "not quantised"
 FORMAT = "npu-package"
 FORMAT_VERSION = 1
 METADATA = "metadata.json"
@@ -102,11 +104,13 @@ def read_package(path: str | Path) -> Package:
 def _write_tar(package: Package, file: io.BytesIO) -> None:
     files = {LIBRARY: package.library}
     files |= {f"{symbol}{PROGRAM_SUFFIX}": program for symbol, program in package.programs.items()}
+    metadata = asdict(package.metadata)
     described = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "checksums": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        "metadata": asdict(package.metadata),
+        "metadata_checksum": _metadata_checksum(metadata),
+        "metadata": metadata,
     }
     files = {METADATA: json.dumps(described, indent=1).encode(), **files}
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -142,7 +146,13 @@ def _read_description(path: Path, members: Mapping[str, bytes]) -> dict[str, Any
     checksums = described.get("checksums")
     if not isinstance(checksums, dict) or LIBRARY not in checksums or not isinstance(described.get("metadata"), dict):
         raise ProgramError(f"{path}: {METADATA} is corrupted; compile the model again")
+    if described.get("metadata_checksum") != _metadata_checksum(described["metadata"]):
+        raise ProgramError(f"{path}: {METADATA} is corrupted (its checksum differs); copy or compile it again")
     return described
+
+
+def _metadata_checksum(metadata: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 _LISTS = {"inputs": TensorInfo, "outputs": TensorInfo, "npu_ops": NpuOp, "host_ops": HostOp}

@@ -6,11 +6,13 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from npu_backend.program import Program
+from tvm_ext.package import read_package, write_package
 
 Folder = Path
 Mistake = Callable[..., str]
@@ -49,11 +51,22 @@ def test_package_of_another_version(mistake: Mistake, package: Path, tmp_path: F
 
 
 def test_package_of_another_processor(mistake: Mistake, package: Path, tmp_path: Folder) -> None:
-    path, members = tmp_path / "other.tar", _members(package)
-    described = json.loads(members["metadata.json"])
-    described["metadata"]["host"] = "pdp11-unix"
-    _write(path, {**members, "metadata.json": json.dumps(described).encode()})
+    path, here = tmp_path / "other.tar", read_package(package)
+    write_package(replace(here, metadata=replace(here.metadata, host="pdp11-unix")), path)
     assert "is for pdp11-unix" in mistake("run", path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [(b'"cores": 3', b'"cores": 7'), (b'"float32"', b'"float99"'), (b'"strategy": "base"', b'"strategy": "bass"')],
+)
+def test_changed_metadata(mistake: Mistake, package: Path, tmp_path: Folder, right: bytes, wrong: bytes) -> None:
+    """Still JSON with every key, so that nothing but the checksum can tell."""
+    path, members = tmp_path / "changed.tar", _members(package)
+    changed = members["metadata.json"].replace(right, wrong)
+    assert changed != members["metadata.json"]
+    _write(path, {**members, "metadata.json": changed})
+    assert "metadata.json is corrupted" in mistake("run", path)
 
 
 def test_tar_of_something_else(mistake: Mistake, tmp_path: Folder) -> None:

@@ -52,10 +52,11 @@ def test_user_mistake() -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_closed_pipe_is_quiet(package: Path) -> None:
+@pytest.mark.parametrize("command", [["disasm"], ["run", "--timing-only"]])
+def test_closed_pipe_is_quiet(package: Path, command: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [*COMMAND, "disasm", str(package)]
+    command = [*COMMAND, *command, str(package)]
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, b"")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -37,10 +39,14 @@ class Talk:
 
     def show(self, *parts: RenderableType) -> None:
         """Prints unless --quiet."""
-        if not self.quiet:
+        if self.quiet or not parts:
+            return
+        with self.console.capture() as capture:
             for part in parts:
                 # Lines are never broken, only tables fit the width.
                 self.console.print(part, soft_wrap=isinstance(part, str))
+        # Not by rich: its tables end in blanks, and it exits by itself when the pipe is closed.
+        click.echo("\n".join(line.rstrip(" ") for line in capture.get().splitlines()))
 
     def set_up_log(self) -> None:
         """Messages of level INFO with --verbose, else warnings, on the error stream."""

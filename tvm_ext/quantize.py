@@ -28,9 +28,11 @@ FORMS = ("qdq", "qoperator")
 MINIMUM_OPSET = 13
 # Weights are graph inputs too before version 4, which is over here; 8 goes with opset 13 and later.
 MINIMUM_IR_VERSION = 8
+# On the NPU these are exact between codes; in float they would break a network into many partitions.
+ELEMENTWISE = ("Abs", "Div", "HardSigmoid", "HardSwish", "Max", "Min", "Neg", "PRelu", "Sub")
 LARGEST_MODEL_BYTES = (1 << 31) - 1
 # Part of the cache key: raise it when this file changes what it produces.
-CACHE_VERSION = 4
+CACHE_VERSION = 5
 PURPOSE = "quantising"
 _CODING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _INTEGER_PREFIXES = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DynamicQuantize")
@@ -156,7 +158,7 @@ def _quantize(model: onnx.ModelProto, calibration: Sequence[Feed], settings: Set
             quantized = _tidy(_quantize_static(prepared, calibration, settings, Path(folder)), model)
         except _quantiser_errors(onnxruntime) as error:
             raise ModelError(f"{model.graph.name}: ONNX Runtime's quantiser failed: {error}") from error
-    if not is_quantized(quantized):
+    if settings.form == "qdq" and not is_quantized(quantized):
         kinds = ", ".join(dict.fromkeys(node.op_type for node in model.graph.node))
         raise ModelError(f"{model.graph.name}: ONNX Runtime's quantiser takes none of its operators ({kinds}), nor what"
                          " is inside an If or Loop; leave out --quantize")  # fmt: skip
@@ -181,6 +183,7 @@ def _quantize_static(
             source,
             target,
             _Reader(calibration),
+            op_types_to_quantize=_operators(settings.form),
             quant_format={"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}[settings.form],
             per_channel=settings.per_channel,
             activation_type=types[settings.activation_type],
@@ -188,6 +191,13 @@ def _quantize_static(
             extra_options={"ActivationSymmetric": settings.symmetric},
         )
     return onnx.load(target)
+
+
+def _operators(form: str) -> list[str]:
+    """What the quantiser is to take: in QDQ form also element-wise operators that it leaves in float by itself."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry  # noqa: PLC0415
+
+    return [*dict.fromkeys((*QDQRegistry, *QLinearOpsRegistry, *(ELEMENTWISE if form == "qdq" else ())))]
 
 
 class _Collector(logging.Handler):

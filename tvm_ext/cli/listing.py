@@ -148,7 +148,8 @@ def _node_lines(parts: Partitioned) -> Iterator[str]:
 
 
 def _summary_lines(parts: Partitioned) -> Iterator[str]:
-    from tvm_ext.coverage import NOT_QUANTIZED, host_groups
+    from tvm_ext.coverage import host_groups
+    from tvm_ext.package import NOT_QUANTIZED
 
     if parts.npu_ops:
         yield f"npu   {_counted(Counter(op.op for op in parts.npu_ops).most_common())}"

@@ -162,7 +162,9 @@ def _error_texts(output: QuantizedOutput) -> Iterator[str]:
 
 def warn_of_float_model(model: Path, compiled: Compiled) -> None:
     """Unless the NPU got something, or what stays on the host does so for another reason."""
-    if compiled.npu_ops or not any(op.reason.startswith("not quantised") for op in compiled.host_ops):
+    from tvm_ext.package import NOT_QUANTIZED
+
+    if compiled.npu_ops or not any(op.reason.startswith(NOT_QUANTIZED) for op in compiled.host_ops):
         return
     LOG.warning("warning: %s is a float model, which runs whole on the host: the NPU takes quantised operators; add"
                 " --quantize int8 --calibration DATA", model)  # fmt: skip

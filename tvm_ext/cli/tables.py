@@ -10,6 +10,7 @@ from rich.table import Table
 from npu_backend.report.document import HostOperator, Run, Verification
 from npu_backend.report.figures import Figures
 from npu_backend.report.layers import LayerFigures
+from tvm_ext.package import NOT_QUANTIZED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,11 +32,13 @@ def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool, width: 
 def host_lines(npu_ops: int, host_ops: Sequence[HostOperator]) -> Iterator[str]:
     """How many operators run where, and every operator of the host by name, grouped by reason."""
     yield f"{_plural(npu_ops, 'ONNX node')} on the NPU, {len(host_ops)} on the host"
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[HostOperator]] = {}
     for op in host_ops:
-        groups.setdefault((op.op, op.reason), []).append(op.name)
-    for (kind, reason), names in groups.items():
-        yield f"  host: {kind} {', '.join(names)}: {reason}"
+        # Who reads or writes the float32 is told of the first only; the JSON has it of all.
+        head = NOT_QUANTIZED if op.reason.startswith(NOT_QUANTIZED) else op.reason
+        groups.setdefault((op.op, head), []).append(op)
+    for (kind, _), ops in groups.items():
+        yield f"  host: {kind} {', '.join(op.name for op in ops)}: {ops[0].reason}"
 
 
 def verification_line(verification: Verification) -> str:

@@ -104,8 +104,10 @@ def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MachineError(f"machine file {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise MachineError(f"machine file {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise MachineError(f"machine file {path} cannot be read, it is no text: {error}") from error
 
 
 @cache

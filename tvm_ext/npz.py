@@ -27,4 +27,5 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is no npz file of plain arrays, or a damaged one: {error}") from error
+        raise InputError(f"{path} is no npz file of plain arrays, or a damaged one; write it by"
+                         " numpy.savez(file, NAME=array)") from error  # fmt: skip

@@ -97,8 +97,10 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(str(path) if large else model)
     except onnx.checker.ValidationError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path}: not a valid ONNX model: {first_line}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ModelError(
+            f"{path}: not a valid ONNX model: {reason}; mend that node or export the model again"
+        ) from error
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | str]:

@@ -149,4 +149,4 @@ def test_dump(tiny: Path, capsys: Capture, stage: str) -> None:
 
 
 def test_stop_after_without_dump(tiny: Path, capsys: Capture) -> None:
-    assert npuc(capsys, "compile", tiny, "--stop-after", "tile").out == "stopped after tile: 1 NPU graphs\n"
+    assert npuc(capsys, "compile", tiny, "--stop-after", "tile").out == "stopped after tile; NPU graphs: 1\n"

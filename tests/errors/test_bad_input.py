@@ -50,13 +50,16 @@ def test_invalid_model(mistake: Mistake, tmp_path: Folder) -> None:
     model = tiny_model()
     model.graph.node[0].input[0] = "nowhere"
     path = save(model, tmp_path / "invalid.onnx")
-    assert f"{path}: not a valid ONNX model" in mistake("run", path)
+    message = mistake("run", path)
+    assert f"{path}: not a valid ONNX model" in message
+    assert model.graph.node[0].name in message
 
 
 def test_unknown_operator(mistake: Mistake, tmp_path: Folder) -> None:
     path = save(_one_node("Frobnicate", [4, 4]), tmp_path / "unknown.onnx")
     message = mistake("run", path)
-    assert "Frobnicate" in message
+    assert "Name: the_node OpType: Frobnicate" in message
+    assert "mend that node or export the model again" in message
 
 
 def test_operator_that_tvm_lacks(mistake: Mistake, tmp_path: Folder) -> None:

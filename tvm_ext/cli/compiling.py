@@ -81,7 +81,7 @@ def _compile(
         texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
         write_atomically(assembly, "".join(texts).encode())
     talk.show(f"{output}: {compiled.name} for {compiled.machine}, {compiled.cores} cores, strategy {compiled.strategy};"
-              f" {len(compiled.programs)} NPU programs", *host_lines(compiled.npu_ops, compiled.host_ops))  # fmt: skip
+              f" NPU programs: {len(compiled.programs)}", *host_lines(compiled.npu_ops, compiled.host_ops))  # fmt: skip
     if source.quantization is not None:
         talk.show(*quantization_lines(source.quantization))
     warn_of_float_model(model, compiled)
@@ -113,7 +113,7 @@ def stopped(
     for stage in stages:
         if dump:
             click.echo(stage_text(stage), nl=False)
-    talk.show(*([] if dump else [f"stopped after {stop_after}: {len(stages)} NPU graphs"]))
+    talk.show(*([] if dump else [f"stopped after {stop_after}; NPU graphs: {len(stages)}"]))
     return True
 
 

@@ -141,4 +141,3 @@ def _compile_all(compiler: Sequence[str], flags: Sequence[str], workspace: Path)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(compile_one, _sources()))
-

@@ -59,8 +59,14 @@ def spectrogram(model, seed):
     return {name: (values * 10 + slow * 3 - 40).astype(np.float32)}
 
 
-def test_resnet_is_one_program(resnet_model, resnet):
-    assert len(resnet.graphs) == 1
+def backbone(resnet):
+    """The program that holds the convolutions, and its graph; what is quantised among the float ends has its own."""
+    return max(resnet.graphs.items(), key=lambda entry: len(entry[1].ops))
+
+
+def test_resnet_backbone_is_one_program(resnet_model, resnet):
+    _, graph = backbone(resnet)
+    assert sum(op.kind == "conv2d" for op in graph.ops) == 53
     on_npu = {op.name for op in resnet.package.metadata.npu_ops}
     assert {node.name for node in resnet_model.graph.node if node.op_type in ("Conv", "MaxPool")} <= on_npu
     assert {op.op for op in resnet.package.metadata.host_ops} >= {"BatchNormalization", "ReduceSum", "Div"}
@@ -69,7 +75,7 @@ def test_resnet_is_one_program(resnet_model, resnet):
 @pytest.mark.parametrize("seed", range(3))
 def test_resnet_hands_equal_values_to_the_host(resnet_model, resnet, seed):
     """Given what ONNX Runtime's float operators hand it: every bit, on one thread and on two."""
-    ((symbol, graph),) = resnet.graphs.items()
+    symbol, graph = backbone(resnet)
     enters, leaves = ([port.host_name for port in ports] for ports in (graph.inputs, graph.outputs))
     (values,) = outputs_of(with_outputs(resnet_model, enters + leaves), [spectrogram(resnet_model, seed)])
     inputs, expected = ({name: values[name] for name in names} for names in (enters, leaves))

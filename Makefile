@@ -13,8 +13,9 @@ mobilenet := build/mobilenet_v2_int8.onnx
 usable = import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
 ifeq ($(strip $(PYTHON)),)
-# A name on PATH may be a shim without an interpreter behind it, or lack ensurepip: try each one.
-override PYTHON = $(shell for name in python3.13 python3.12 python3.11 python3.10 python3; do \
+# The one in $(VENV) stays if it is usable. A name on PATH may be a shim without an interpreter behind it, or lack
+# ensurepip: try each one.
+override PYTHON = $(shell for name in $(python) python3.13 python3.12 python3.11 python3.10 python3; do \
 	$$name -c '$(usable)' </dev/null >/dev/null 2>&1 && echo $$name && break; done)
 else ifneq ($(shell { $(PYTHON) -V; } 2>&1),$(shell { $(python) -V; } 2>&1))
 # An interpreter named by the user that is not the one in $(VENV) calls for a new $(VENV).

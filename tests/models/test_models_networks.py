@@ -38,12 +38,18 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int]:
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
+# The two with the most weights take seconds to build.
+SLOW_LARGE = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("unet", "inception_v3") else []) for name in NETWORKS
+]
+
+
 @functools.cache
 def network(name: str, size: int) -> onnx.ModelProto:
     return build(name, size)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SLOW_LARGE)
 def test_counts_equal_the_reference_within_one_percent(name: str) -> None:
     size, parameters_m, gmac = REFERENCE[name]
     counted = count(network(name, size))
@@ -58,7 +64,7 @@ def test_operators_are_those_of_an_exported_network(name: str) -> None:
     assert {kind: operators.count(kind) for kind in OPERATORS[name]} == OPERATORS[name]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SLOW_LARGE)
 def test_paper_size_is_valid_and_every_tensor_has_a_shape(name: str) -> None:
     model = network(name, NETWORKS[name].input_size)
     onnx.checker.check_model(model, full_check=True)

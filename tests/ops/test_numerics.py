@@ -26,6 +26,9 @@ from tests.ops.onnx_reference import (
     seeds,
 )
 
+# Thousands of random trials; tests/ops/test_onnx.py holds every operator to ONNX Runtime in the fast tests.
+pytestmark = pytest.mark.slow
+
 # quantise and requantise
 
 

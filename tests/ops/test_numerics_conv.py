@@ -24,6 +24,9 @@ from tests.ops.onnx_reference import (
     to_nhwc,
 )
 
+# Thousands of random trials; tests/ops/test_onnx.py holds every operator to ONNX Runtime in the fast tests.
+pytestmark = pytest.mark.slow
+
 
 class Layer:
     """Random weights, bias and scales of a convolution; weight [o,kh,kw,c/groups]."""

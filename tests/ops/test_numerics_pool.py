@@ -35,6 +35,9 @@ from tests.ops.onnx_reference import (
 )
 from tvm_ext.float_resizes import release
 
+# Thousands of random trials; tests/ops/test_onnx.py holds every operator to ONNX Runtime in the fast tests.
+pytestmark = pytest.mark.slow
+
 # Python 3.10 has 1.23 at most.
 OLDER = release(onnxruntime.__version__) < (1, 32)
 

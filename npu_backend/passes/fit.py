@@ -29,7 +29,7 @@ def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
     while True:
         resident = reside(partitioned, strategy, spilled)
         try:
-            return _place(search.tile(resident, shares[0]))
+            return _place(search.tile(resident, shares[0]), hopeful=not spilled)
         except DoesNotFitError as failure:
             victim = _largest_resident(resident, failure.layer_index, failure.core)
             if victim is not None:
@@ -40,14 +40,18 @@ def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
                 raise _capacity_error(partitioned, failure) from failure
 
 
-def _place(tiled: Tiled) -> Placed:
-    """The schedule that loads the most constants early and still fits."""
+def _place(tiled: Tiled, hopeful: bool) -> Placed:
+    """The schedule that loads the most constants early and still fits.
+
+    Where one before it did not fit, the one that loads none early goes first: most of those that fail, fail with it.
+    """
+    latest = None if hopeful else place(schedule(tiled, _EARLY_SHARES[-1]))
     for early_share in _EARLY_SHARES[:-1]:
         try:
             return place(schedule(tiled, early_share))
         except DoesNotFitError:
             continue
-    return place(schedule(tiled, _EARLY_SHARES[-1]))
+    return latest or place(schedule(tiled, _EARLY_SHARES[-1]))
 
 
 def _largest_resident(resident: Resident, layer_index: int, core: int) -> str | None:

@@ -75,13 +75,15 @@ def test_resnet_backbone_is_one_program(resnet_model, resnet):
 @pytest.mark.parametrize("seed", range(3))
 def test_resnet_hands_equal_values_to_the_host(resnet_model, resnet, seed):
     """Given what ONNX Runtime's float operators hand it: every bit, on one thread and on two."""
-    symbol, graph = backbone(resnet)
-    enters, leaves = ([port.host_name for port in ports] for ports in (graph.inputs, graph.outputs))
-    (values,) = outputs_of(with_outputs(resnet_model, enters + leaves), [spectrogram(resnet_model, seed)])
-    inputs, expected = ({name: values[name] for name in names} for names in (enters, leaves))
-    with Emulator(resnet.package.programs[symbol]) as emulator:
-        assert_equal(emulator.run(inputs, check=True), expected)
-        assert_equal(emulator.run(inputs, threads=2), expected)
+    ports = {symbol: ([port.host_name for port in graph.inputs], [port.host_name for port in graph.outputs])
+             for symbol, graph in resnet.graphs.items()}  # fmt: skip
+    exposed = with_outputs(resnet_model, [name for both in ports.values() for names in both for name in names])
+    (values,) = outputs_of(exposed, [spectrogram(resnet_model, seed)])
+    for symbol, (enters, leaves) in ports.items():
+        inputs, expected = ({name: values[name] for name in names} for names in (enters, leaves))
+        with Emulator(resnet.package.programs[symbol]) as emulator:
+            assert_equal(emulator.run(inputs, check=True), expected)
+            assert_equal(emulator.run(inputs, threads=2), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -20,6 +20,7 @@ from tvm_ext.branches import BranchInliner
 from tvm_ext.onnx_cleanup import opset_of
 
 # What the importer raises for a form it does not know; it has no exception of its own.
+# What TVM's converters raise for a form they do not know; they have no error class of their own for it.
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError)
 _NCHW_RANK = 4
 

@@ -135,14 +135,13 @@ class LoweredInstruction:
 class OpSpec(ABC):
     """All facts about one kind of operator.
 
-    `in_place_of` an elementwise follower, a kind may be fused behind its producer: `is_elementwise` says that output
-    element i needs only element i of every activation, which all have the output's shape.
+    `is_elementwise` says that output element i needs only element i of every activation (an extent of 1 broadcasts);
+    such a kind may be fused behind its producer.
     """
 
     kind: ClassVar[str]
     meaning: ClassVar[str]
     is_elementwise: ClassVar[bool] = False
-    is_view: ClassVar[bool] = False
 
     @abstractmethod
     def infer_shape(

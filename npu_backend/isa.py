@@ -17,7 +17,7 @@ from enum import IntEnum
 
 from npu_backend.errors import ProgramError
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 
 # Output channels are packed in blocks of this many, and convolution weights in groups of this many input channels.
 CHANNEL_BLOCK = 16
@@ -44,6 +44,9 @@ class DataType(IntEnum):
     INT32 = 3
     FLOAT16 = 4
     FLOAT32 = 5
+    UINT16 = 6
+    INT64 = 7
+    BOOL = 8  # a byte, 0 or 1
 
 
 DATA_TYPES = {member.name.lower(): member for member in DataType}
@@ -222,8 +225,7 @@ FORMATS: tuple[Format, ...] = (
         u32 element_bytes
         u32 counts[4]
         u32 output_strides[4]
-        u32 value               the element's bytes, little-endian
-        u32 reserved
+        u64 value               the element's bytes, little-endian
         """), "one value into a strided view"),
     Format("BINARY", 13, Engine.VECTOR, parse_fields("""
         u32 left
@@ -245,18 +247,14 @@ FORMATS: tuple[Format, ...] = (
         f32 output_scale
         u32 reserved
         """), "element-wise function of two quantised tensors"),
-    Format("QUANTIZE", 14, Engine.VECTOR, parse_fields(_ELEMENTS + """
-        f32 scale
-        i32 zero_point
-        u32 output_type
-        u32 reserved
-        """), "float32 to integer codes"),
-    Format("DEQUANTIZE", 15, Engine.VECTOR, parse_fields(_ELEMENTS + """
-        f32 scale
-        i32 zero_point
-        u32 input_type
-        u32 reserved
-        """), "integer codes to float32"),
+    Format("CONVERT", 14, Engine.VECTOR, parse_fields(_ELEMENTS + """
+        u32 input_type          DataType; any
+        u32 output_type         DataType; any
+        i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
+        i32 output_zero_point
+        f32 input_scale
+        f32 output_scale
+        """), "elements of one data type to another, through float32: quantise, dequantise, cast"),
     Format("RESIZE", 16, Engine.VECTOR, parse_fields("""
         u32 input
         u32 input_row_bytes

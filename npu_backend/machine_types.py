@@ -251,5 +251,6 @@ class Machine:
 
 def _per_type(int8: float, int16: float, float16: float) -> tuple[float, ...]:
     """One number per DataType; the MAC array takes neither int32 nor float32."""
-    known = {DataType.UINT8: int8, DataType.INT8: int8, DataType.INT16: int16, DataType.FLOAT16: float16}
+    known = {DataType.UINT8: int8, DataType.INT8: int8, DataType.INT16: int16, DataType.UINT16: int16,
+             DataType.FLOAT16: float16}  # fmt: skip
     return tuple(known.get(data_type, 0.0) for data_type in DataType)

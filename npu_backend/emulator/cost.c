@@ -17,7 +17,7 @@
  *   MEAN        2b an input element (wider sums), 4 an output element
  *   TABLE       1: a look-up in each lane          COPY, FILL  b
  *   BINARY      one pass for each operand (rescale and accumulate), one for the output
- *   QUANTIZE, DEQUANTIZE  4: float32 is the wider side
+ *   CONVERT     4: float32 is what it goes through
  *   RESIZE      nearest b; bilinear 4 taps of b and 4 to round
  *   SOFTMAX     b for the maximum, 4 for exponential and sum, 4 to scale
  */
@@ -178,16 +178,10 @@ static double binary_cycles(const npu_record_core *core, const npu_instruction *
     return vector_cycles(core, cost, product(op->counts, 4) * lanes, views, 3);
 }
 
-static double quantize_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
-    const npu_quantize *op = (const npu_quantize *)(const void *)instruction;
-    return two_views(core, cost, op->counts, op->input_strides, op->output_strides, 4,
+static double convert_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_convert *op = (const npu_convert *)(const void *)instruction;
+    return two_views(core, cost, op->counts, op->input_strides, op->output_strides, npu_type_bytes(op->input_type),
                      npu_type_bytes(op->output_type), 4);
-}
-
-static double dequantize_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
-    const npu_dequantize *op = (const npu_dequantize *)(const void *)instruction;
-    return two_views(core, cost, op->counts, op->input_strides, op->output_strides, npu_type_bytes(op->input_type), 4,
-                     4);
 }
 
 static double resize_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
@@ -214,8 +208,7 @@ static vector_cost vector_cost_of(uint32_t opcode) {
     case NPU_OP_COPY: return copy_cycles;
     case NPU_OP_FILL: return fill_cycles;
     case NPU_OP_BINARY: return binary_cycles;
-    case NPU_OP_QUANTIZE: return quantize_cycles;
-    case NPU_OP_DEQUANTIZE: return dequantize_cycles;
+    case NPU_OP_CONVERT: return convert_cycles;
     case NPU_OP_RESIZE: return resize_cycles;
     case NPU_OP_SOFTMAX: return softmax_cycles;
     default: return NULL;

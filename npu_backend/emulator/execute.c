@@ -16,8 +16,7 @@
     X(COPY, copy) \
     X(FILL, fill) \
     X(BINARY, binary) \
-    X(QUANTIZE, quantize) \
-    X(DEQUANTIZE, dequantize) \
+    X(CONVERT, convert) \
     X(RESIZE, resize) \
     X(SOFTMAX, softmax)
 

@@ -149,8 +149,7 @@ npu_status npu_execute_table(const npu_table *op, uint8_t *spm, npu_scratch *scr
 npu_status npu_execute_copy(const npu_copy *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_fill(const npu_fill *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_binary(const npu_binary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
-npu_status npu_execute_quantize(const npu_quantize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
-npu_status npu_execute_dequantize(const npu_dequantize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_softmax(const npu_softmax *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 /* Any instruction of the matrix or vector engine (execute.c). */

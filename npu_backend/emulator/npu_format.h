@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define NPU_MAGIC 1347768398u
-#define NPU_FORMAT_VERSION 1u
-#define NPU_ISA_VERSION 1u
+#define NPU_FORMAT_VERSION 2u
+#define NPU_ISA_VERSION 2u
 #define NPU_CHANNEL_BLOCK 16u
 #define NPU_WEIGHT_CHUNK 64u
 #define NPU_WEIGHT_GROUP 4u
@@ -29,7 +29,10 @@ enum {
     NPU_TYPE_INT32 = 3,
     NPU_TYPE_FLOAT16 = 4,
     NPU_TYPE_FLOAT32 = 5,
-    NPU_TYPE_COUNT = 6
+    NPU_TYPE_UINT16 = 6,
+    NPU_TYPE_INT64 = 7,
+    NPU_TYPE_BOOL = 8,
+    NPU_TYPE_COUNT = 9
 };
 
 enum {
@@ -100,7 +103,7 @@ typedef struct {
     double cross_signal_ns; /* a semaphore signal to another core */
     uint32_t burst_bytes; /* DRAM moves whole bursts: each contiguous run is rounded up to these */
     uint32_t reserved7;
-    double mac_pj[6]; /* energy per multiply-accumulate, by DataType */
+    double mac_pj[9]; /* energy per multiply-accumulate, by DataType */
     double vector_pj; /* energy per vector element operation */
     double spm_pj_per_byte;
     double network_pj_per_byte_hop;
@@ -110,7 +113,7 @@ typedef struct {
 
 typedef struct {
     double clock_mhz;
-    double rate[6]; /* multiply-accumulate rate relative to int8, by DataType; 0: not supported */
+    double rate[9]; /* multiply-accumulate rate relative to int8, by DataType; 0: not supported */
     uint64_t spm_bytes;
     uint32_t lanes_input_channels;
     uint32_t lanes_output_channels;
@@ -181,8 +184,7 @@ enum {
     NPU_OP_COPY = 11,
     NPU_OP_FILL = 12,
     NPU_OP_BINARY = 13,
-    NPU_OP_QUANTIZE = 14,
-    NPU_OP_DEQUANTIZE = 15,
+    NPU_OP_CONVERT = 14,
     NPU_OP_RESIZE = 16,
     NPU_OP_SOFTMAX = 17,
 };
@@ -396,8 +398,7 @@ typedef struct {
     uint32_t element_bytes;
     uint32_t counts[4];
     uint32_t output_strides[4];
-    uint32_t value; /* the element's bytes, little-endian */
-    uint32_t reserved5;
+    uint64_t value; /* the element's bytes, little-endian */
 } npu_fill;
 
 /* element-wise function of two quantised tensors */
@@ -423,7 +424,7 @@ typedef struct {
     uint32_t reserved17;
 } npu_binary;
 
-/* float32 to integer codes */
+/* elements of one data type to another, through float32: quantise, dequantise, cast */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -431,25 +432,13 @@ typedef struct {
     uint32_t counts[4];
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
-    float scale;
-    int32_t zero_point;
-    uint32_t output_type;
-    uint32_t reserved8;
-} npu_quantize;
-
-/* integer codes to float32 */
-typedef struct {
-    npu_instruction head;
-    uint32_t input;
-    uint32_t output;
-    uint32_t counts[4];
-    uint32_t input_strides[4]; /* bytes */
-    uint32_t output_strides[4]; /* bytes */
-    float scale;
-    int32_t zero_point;
-    uint32_t input_type;
-    uint32_t reserved8;
-} npu_dequantize;
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+} npu_convert;
 
 /* interpolation by tables */
 typedef struct {
@@ -510,8 +499,7 @@ typedef struct {
     X(COPY, copy, 4) \
     X(FILL, fill, 4) \
     X(BINARY, binary, 4) \
-    X(QUANTIZE, quantize, 4) \
-    X(DEQUANTIZE, dequantize, 4) \
+    X(CONVERT, convert, 4) \
     X(RESIZE, resize, 4) \
     X(SOFTMAX, softmax, 4)
 

@@ -89,20 +89,23 @@ typedef struct {
 DEFINE_DIRECT(8)
 DEFINE_DIRECT(16)
 DEFINE_DIRECT(32)
+DEFINE_DIRECT(64)
 
 static void copy_direct(uint32_t element_bytes, uint8_t *to, const uint8_t *from, const side *outer, const side *inner) {
     if (element_bytes == 1) {
         direct_8(to, from, outer, inner);
     } else if (element_bytes == 2) {
         direct_16(to, from, outer, inner);
-    } else {
+    } else if (element_bytes == 4) {
         direct_32(to, from, outer, inner);
+    } else {
+        direct_64(to, from, outer, inner);
     }
 }
 
 /* Through a buffer, so that both memories only see whole runs: their strides are often multiples of the cache's. */
 static void copy_tile(uint32_t element_bytes, uint8_t *to, const uint8_t *from, const side *reads, const side *writes) {
-    uint8_t buffer[TILE * (TILE * 4 + 4)]; /* rows apart by no power of two */
+    uint8_t buffer[TILE * (TILE * 8 + 4)]; /* rows apart by no power of two */
     uint64_t row_bytes = (uint64_t)TILE * element_bytes + 4;
     for (uint64_t w = 0; w < writes->count; ++w) {
         memcpy(buffer + w * row_bytes, from + w * writes->from_stride, (size_t)(reads->count * element_bytes));

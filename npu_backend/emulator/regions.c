@@ -217,11 +217,9 @@ static void add_vector(region_list *list, const npu_instruction *head) {
     case NPU_OP_BINARY:
         add_binary(list, op);
         break;
-    case NPU_OP_QUANTIZE:
-        add_elements(list, elements, sizeof(float), npu_type_bytes(((const npu_quantize *)op)->output_type));
-        break;
-    case NPU_OP_DEQUANTIZE:
-        add_elements(list, elements, npu_type_bytes(((const npu_dequantize *)op)->input_type), sizeof(float));
+    case NPU_OP_CONVERT:
+        add_elements(list, elements, npu_type_bytes(((const npu_convert *)op)->input_type),
+                     npu_type_bytes(((const npu_convert *)op)->output_type));
         break;
     case NPU_OP_RESIZE:
         add_resize(list, op);
@@ -297,6 +295,6 @@ npu_status npu_for_each_run(const npu_region *region, npu_run_visitor visit, voi
 }
 
 uint32_t npu_type_bytes(uint32_t data_type) {
-    static const uint8_t bytes[NPU_TYPE_COUNT] = {1, 1, 2, 4, 2, 4};
+    static const uint8_t bytes[NPU_TYPE_COUNT] = {1, 1, 2, 4, 2, 4, 2, 8, 1};
     return data_type < NPU_TYPE_COUNT ? bytes[data_type] : 0;
 }

@@ -59,18 +59,36 @@ static int one_of_types(const context *at, const char *field, uint32_t type, uin
 
 #define BYTE_TYPES (1u << NPU_TYPE_UINT8 | 1u << NPU_TYPE_INT8)
 #define ALL_TYPES ((1u << NPU_TYPE_COUNT) - 1)
-#define CODE_TYPES (BYTE_TYPES | 1u << NPU_TYPE_INT16)
+#define CODE_TYPES (BYTE_TYPES | 1u << NPU_TYPE_INT16 | 1u << NPU_TYPE_UINT16)
+#define FLOAT_TYPES (1u << NPU_TYPE_FLOAT16 | 1u << NPU_TYPE_FLOAT32)
 
 static int64_t lowest(uint32_t type) {
-    return type == NPU_TYPE_UINT8 ? 0 : type == NPU_TYPE_INT8 ? -128 : -32768;
+    switch (type) {
+    case NPU_TYPE_INT8: return INT8_MIN;
+    case NPU_TYPE_INT16: return INT16_MIN;
+    default: return 0;
+    }
 }
 
 static int64_t highest(uint32_t type) {
-    return type == NPU_TYPE_UINT8 ? 255 : type == NPU_TYPE_INT8 ? 127 : 32767;
+    switch (type) {
+    case NPU_TYPE_UINT8: return UINT8_MAX;
+    case NPU_TYPE_INT8: return INT8_MAX;
+    case NPU_TYPE_UINT16: return UINT16_MAX;
+    case NPU_TYPE_INT16: return INT16_MAX;
+    default: return 0;
+    }
 }
 
 static int code(const context *at, const char *field, int32_t value, uint32_t type) {
     return between(at, field, value, lowest(type), highest(type));
+}
+
+/* An element of npu_element: codes have a zero point in their range, all others have none. */
+static int check_element(const context *at, const char *field, uint32_t type, float scale, int32_t zero_point) {
+    return one_of_types(at, field, type, ALL_TYPES) && code(at, "zero_point", zero_point, type) &&
+           finite_and_positive(at, "scale", scale) &&
+           ((CODE_TYPES >> type & 1u) || scale == 1.0f || refuse(at, "a scale other than 1 without codes"));
 }
 
 static int counts_are_positive(const context *at, const uint32_t *counts, int axes) {
@@ -156,7 +174,7 @@ static int check_mean(const context *at, const npu_mean *op) {
 }
 
 static int element_bytes(const context *at, uint32_t bytes) {
-    return bytes == 1 || bytes == 2 || bytes == 4 || refuse(at, "element_bytes is not 1, 2 or 4");
+    return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8 || refuse(at, "element_bytes is not 1, 2, 4 or 8");
 }
 
 static int check_binary(const context *at, const npu_binary *op) {
@@ -173,9 +191,10 @@ static int check_binary(const context *at, const npu_binary *op) {
            finite_and_positive(at, "right_scale", op->right_scale);
 }
 
-static int check_affine(const context *at, const uint32_t *counts, float scale, int32_t zero_point, uint32_t type) {
-    return counts_are_positive(at, counts, 4) && one_of_types(at, "the code's type", type, CODE_TYPES) &&
-           code(at, "zero_point", zero_point, type) && finite_and_positive(at, "scale", scale);
+static int check_convert(const context *at, const npu_convert *op) {
+    return counts_are_positive(at, op->counts, 4) &&
+           check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
 }
 
 static int check_bilinear(const context *at, const npu_resize *op) {
@@ -261,12 +280,8 @@ static int check_fields(const context *at) {
                element_bytes(at, ((const npu_fill *)op)->element_bytes);
     case NPU_OP_BINARY:
         return check_binary(at, op);
-    case NPU_OP_QUANTIZE:
-        return check_affine(at, ((const npu_quantize *)op)->counts, ((const npu_quantize *)op)->scale,
-                            ((const npu_quantize *)op)->zero_point, ((const npu_quantize *)op)->output_type);
-    case NPU_OP_DEQUANTIZE:
-        return check_affine(at, ((const npu_dequantize *)op)->counts, ((const npu_dequantize *)op)->scale,
-                            ((const npu_dequantize *)op)->zero_point, ((const npu_dequantize *)op)->input_type);
+    case NPU_OP_CONVERT:
+        return check_convert(at, op);
     case NPU_OP_RESIZE:
         return check_resize(at, op);
     case NPU_OP_SOFTMAX:

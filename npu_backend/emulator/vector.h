@@ -108,11 +108,14 @@ NPU_INLINE int32_t npu_decode(uint8_t byte, npu_code code) {
 }
 
 NPU_INLINE float npu_type_low(uint32_t type) {
-    return type == NPU_TYPE_UINT8 ? 0.0f : type == NPU_TYPE_INT8 ? -128.0f : -32768.0f;
+    return type == NPU_TYPE_UINT8 || type == NPU_TYPE_UINT16 ? 0.0f : type == NPU_TYPE_INT8 ? -128.0f : -32768.0f;
 }
 
 NPU_INLINE float npu_type_high(uint32_t type) {
-    return type == NPU_TYPE_UINT8 ? 255.0f : type == NPU_TYPE_INT8 ? 127.0f : 32767.0f;
+    return type == NPU_TYPE_UINT8    ? 255.0f
+           : type == NPU_TYPE_INT8   ? 127.0f
+           : type == NPU_TYPE_UINT16 ? 65535.0f
+                                     : 32767.0f;
 }
 
 /* Bodies over channels come in blocks of fixed width, which become registers. The last block computes lanes past the

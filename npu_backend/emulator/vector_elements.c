@@ -1,13 +1,10 @@
-/* TABLE, QUANTIZE and DEQUANTIZE: one input element to one output element. */
-#include "vector.h"
+/* TABLE and CONVERT: one input element to one output element. */
+#include "element.h"
 
 typedef struct {
-    float scale;
-    int32_t zero_point;
-    npu_code code;
-    float low; /* bounds before the zero point is added */
-    float high;
-} affine;
+    npu_element input;
+    npu_element output;
+} conversion;
 
 static npu_view unary_view(const uint32_t counts[4], uint8_t *input, uint32_t input_bytes, const uint32_t *input_strides,
                            uint8_t *output, uint32_t output_bytes, const uint32_t *output_strides) {
@@ -20,77 +17,30 @@ static npu_view unary_view(const uint32_t counts[4], uint8_t *input, uint32_t in
     return view;
 }
 
-NPU_INLINE int32_t quantized(const affine *op, const uint8_t *input) {
-    int32_t rounded = npu_round(npu_clamp(npu_load_f32(input) / op->scale, op->low, op->high));
-    return npu_add(rounded, op->zero_point);
+NPU_INLINE void convert_block(const conversion *k, uint8_t *const at[], size_t first, size_t lanes) {
+    float values[NPU_LANES];
+    npu_read_lanes(&k->input, at[0] + first * k->input.bytes, lanes, values);
+    npu_write_lanes(&k->output, values, lanes, at[1] + first * k->output.bytes);
 }
 
-NPU_INLINE void quantize_bytes_body(const void *context, uint8_t *const at[], size_t n) {
-    const affine op = *(const affine *)context;
-    const uint8_t *restrict input = at[0];
-    uint8_t *restrict output = at[1];
-    for (size_t i = 0; i < n; ++i) {
-        output[i] = (uint8_t)quantized(&op, input + 4 * i);
+NPU_INLINE void convert_body(const void *context, uint8_t *const at[], size_t n) {
+    const conversion k = *(const conversion *)context;
+    size_t first = 0;
+    for (; n - first >= NPU_LANES; first += NPU_LANES) {
+        convert_block(&k, at, first, NPU_LANES);
     }
+    convert_block(&k, at, first, n - first);
 }
 
-NPU_INLINE void quantize_words_body(const void *context, uint8_t *const at[], size_t n) {
-    const affine op = *(const affine *)context;
-    const uint8_t *restrict input = at[0];
-    uint8_t *restrict output = at[1];
-    for (size_t i = 0; i < n; ++i) {
-        int16_t value = (int16_t)quantized(&op, input + 4 * i);
-        memcpy(output + 2 * i, &value, 2);
-    }
-}
+NPU_LEVELS(convert, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
 
-NPU_INLINE void dequantize_bytes_body(const void *context, uint8_t *const at[], size_t n) {
-    const affine op = *(const affine *)context;
-    const uint8_t *restrict input = at[0];
-    uint8_t *restrict output = at[1];
-    for (size_t i = 0; i < n; ++i) {
-        float value = (float)npu_subtract(npu_decode(input[i], op.code), op.zero_point) * op.scale;
-        memcpy(output + 4 * i, &value, 4);
-    }
-}
-
-NPU_INLINE void dequantize_words_body(const void *context, uint8_t *const at[], size_t n) {
-    const affine op = *(const affine *)context;
-    const uint8_t *restrict input = at[0];
-    uint8_t *restrict output = at[1];
-    for (size_t i = 0; i < n; ++i) {
-        int16_t code;
-        memcpy(&code, input + 2 * i, 2);
-        float value = (float)npu_subtract(code, op.zero_point) * op.scale;
-        memcpy(output + 4 * i, &value, 4);
-    }
-}
-
-NPU_LEVELS(quantize_bytes, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
-NPU_LEVELS(quantize_words, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
-NPU_LEVELS(dequantize_bytes, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
-NPU_LEVELS(dequantize_words, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
-
-npu_status npu_execute_quantize(const npu_quantize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    int words = op->output_type == NPU_TYPE_INT16;
-    affine constants = {op->scale, op->zero_point, npu_code_of(op->output_type), 0.0f, 0.0f};
-    constants.low = npu_type_low(op->output_type) - (float)op->zero_point;
-    constants.high = npu_type_high(op->output_type) - (float)op->zero_point;
-    npu_view view = unary_view(op->counts, spm + op->input, 4, op->input_strides, spm + op->output, words ? 2 : 1,
-                               op->output_strides);
-    npu_view_for_rows(&view, words ? quantize_words_levels[level - 1] : quantize_bytes_levels[level - 1], &constants);
-    return NPU_OK;
-}
-
-npu_status npu_execute_dequantize(const npu_dequantize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
-    (void)scratch;
-    int words = op->input_type == NPU_TYPE_INT16;
-    affine constants = {op->scale, op->zero_point, npu_code_of(op->input_type), 0.0f, 0.0f};
-    npu_view view = unary_view(op->counts, spm + op->input, words ? 2 : 1, op->input_strides, spm + op->output, 4,
-                               op->output_strides);
-    npu_view_for_rows(&view, words ? dequantize_words_levels[level - 1] : dequantize_bytes_levels[level - 1],
-                      &constants);
+    conversion k = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
+                    npu_element_of(op->output_type, op->output_scale, op->output_zero_point)};
+    npu_view view = unary_view(op->counts, spm + op->input, k.input.bytes, op->input_strides, spm + op->output,
+                               k.output.bytes, op->output_strides);
+    npu_view_for_rows(&view, convert_levels[level - 1], &k);
     return NPU_OK;
 }
 

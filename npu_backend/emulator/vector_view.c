@@ -95,8 +95,10 @@ static void copy_strided(uint8_t *to, uint64_t to_stride, const uint8_t *from, u
             *to = *from;
         } else if (element == 2) {
             memcpy(to, from, 2);
-        } else {
+        } else if (element == 4) {
             memcpy(to, from, 4);
+        } else {
+            memcpy(to, from, 8);
         }
         to += to_stride;
         from += from_stride;
@@ -105,7 +107,7 @@ static void copy_strided(uint8_t *to, uint64_t to_stride, const uint8_t *from, u
 
 /* A row whose elements lie apart goes through contiguous buffers, a chunk at a time. */
 static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, const void *context) {
-    uint8_t buffers[NPU_VIEW_OPERANDS][CHUNK_ELEMENTS * 4 + NPU_LANES];
+    uint8_t buffers[NPU_VIEW_OPERANDS][CHUNK_ELEMENTS * 8 + NPU_LANES];
     uint32_t last = view->operands - 1;
     for (uint64_t done = 0; done < view->counts[3]; done += CHUNK_ELEMENTS) {
         uint64_t left = view->counts[3] - done;

@@ -136,11 +136,12 @@ class OpSpec(ABC):
     """All facts about one kind of operator.
 
     `is_elementwise` says that output element i needs only element i of every activation (an extent of 1 broadcasts);
-    such a kind may be fused behind its producer.
+    such a kind may be fused behind its producer. `forms`: data types of the first activation that it takes.
     """
 
     kind: ClassVar[str]
     meaning: ClassVar[str]
+    forms: ClassVar[tuple[str, ...]] = ("uint8", "int8")
     is_elementwise: ClassVar[bool] = False
 
     @abstractmethod

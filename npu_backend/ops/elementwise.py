@@ -166,48 +166,50 @@ def _real(tensor: Tensor, value: np.ndarray) -> np.ndarray:
     return value if code is None else numerics_core.dequantize(value, np.float32(code.scale), code.zero_point)
 
 
-class _Coding(_Elementwise):
-    """Between float32 and integer codes."""
+def element_fields(name: str, tensor: Tensor) -> dict[str, object]:
+    """The fields ``<name>_type``, ``_scale`` and ``_zero_point`` of an operand that an instruction reads as float32."""
+    code = tensor.quantization or Quantization(1.0, 0)
+    return {f"{name}_type": DATA_TYPES[tensor.dtype], f"{name}_scale": code.scale,
+            f"{name}_zero_point": code.zero_point}  # fmt: skip
 
-    opcode: str
-    code_field: str
+
+class _Conversion(_Elementwise):
+    """Elements of one data type to another, through float32."""
+
+    forms = ("float16", "float32")
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Decoded and encoded."""
+        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        return numerics_core.encode(numerics_core.decode(inputs[0], x.quantization), y)
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """One conversion instruction."""
-        coded = graph.tensor(op.output if self.code_field == "output_type" else op.inputs[0])
-        code = quantization_of(coded)
         source, output = tile.inputs[0], tile.output
         operands = {"input": (source.address, source.strides), "output": (output.address, output.strides)}
-        fields = {"scale": code.scale, "zero_point": code.zero_point, self.code_field: DATA_TYPES[coded.dtype]}
-        return elementwise(self.opcode, output.box.shape, operands, fields)
+        fields = element_fields("input", graph.tensor(op.inputs[0])) | element_fields("output", graph.tensor(op.output))
+        return elementwise("CONVERT", output.box.shape, operands, fields)
 
 
 @register
-class Quantize(_Coding):
-    """float32 to codes."""
+class Quantize(_Conversion):
+    """Float to codes."""
 
     kind = "quantize"
-    meaning = "float32 to integer codes (QuantizeLinear)"
-    opcode = "QUANTIZE"
-    code_field = "output_type"
-
-    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's QuantizeLinear."""
-        y = graph.tensor(op.output)
-        code = quantization_of(y)
-        return numerics_core.quantize(inputs[0], np.float32(code.scale), code.zero_point, np.dtype(y.dtype))
+    meaning = "float to integer codes (QuantizeLinear)"
 
 
 @register
-class Dequantize(_Coding):
-    """Codes to float32."""
+class Dequantize(_Conversion):
+    """Codes to float."""
 
     kind = "dequantize"
-    meaning = "integer codes to float32 (DequantizeLinear)"
-    opcode = "DEQUANTIZE"
-    code_field = "input_type"
+    meaning = "integer codes to float (DequantizeLinear)"
 
-    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's DequantizeLinear."""
-        code = quantization_of(graph.tensor(op.inputs[0]))
-        return numerics_core.dequantize(inputs[0], np.float32(code.scale), code.zero_point)
+
+@register
+class Cast(_Conversion):
+    """Values of one type to another; floats become integers towards zero, and true where they are not 0."""
+
+    kind = "cast"
+    meaning = "values of one data type as another (Cast)"

@@ -18,8 +18,12 @@ float there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from npu_backend.graph import Quantization, Tensor
 
 Array = npt.NDArray[np.generic]
 IntegerArray = npt.NDArray[np.integer]
@@ -76,6 +80,34 @@ def quantize(x: FloatArray, scale: np.float32, zero_point: int, dtype: DType) ->
 def dequantize(x: IntegerArray, scale: np.float32, zero_point: int) -> FloatArray:
     """DequantizeLinear: `float32(x - zero_point) * scale`; the difference is an exact int32."""
     return (x.astype(np.int32) - np.int32(zero_point)).astype(FLOAT) * FLOAT(scale)
+
+
+def decode(values: npt.NDArray[Any], quantization: Quantization | None) -> FloatArray:
+    """Elements of any data type as float32: codes dequantised, all others by their value (exact up to 2**24)."""
+    if quantization is None:
+        return values.astype(FLOAT)
+    return dequantize(values, FLOAT(quantization.scale), quantization.zero_point)
+
+
+def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
+    """float32 values as the elements of `tensor`, rounded once.
+
+    Codes as QuantizeLinear; float16 to nearest even; plain integers towards zero and saturated, NaN as the lowest;
+    booleans are true where the value is not 0.
+    """
+    real, dtype = np.asarray(values, FLOAT), np.dtype(tensor.dtype)
+    if tensor.quantization is not None:
+        return quantize(real, FLOAT(tensor.quantization.scale), tensor.quantization.zero_point, dtype)
+    if dtype.kind == "i":
+        return _truncate(real, dtype)
+    with np.errstate(over="ignore"):
+        return real.astype(dtype) if dtype.kind == "f" else np.asarray(real != 0)
+
+
+def _truncate(real: FloatArray, dtype: np.dtype[np.generic]) -> IntegerArray:
+    low, high = integer_range(dtype)
+    inside = (real >= FLOAT(low)) & (real < -FLOAT(low))
+    return np.where(inside, np.where(inside, real, 0).astype(dtype), np.where(real > 0, high, low)).astype(dtype)
 
 
 def byte_values(dtype: DType) -> IntegerArray:

@@ -15,7 +15,7 @@ from npu_backend.reference import evaluate
 from npu_backend.runtime import Emulator
 from npu_backend.strategies import STRATEGIES, Strategy
 from tests.e2e.random_graphs import network
-from tests.ops.cases import draw
+from tests.ops.case import draw
 
 FAST, ALL = 30, 300
 MACHINES = (("exynos2100", 1), ("exynos2100", 2), ("exynos2100", 3), ("mesh16", 4), ("mesh16", 7), ("ring4", 4),

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
-from npu_backend.isa import FORMAT_BY_NAME, Engine, Instruction, encode_all
+from npu_backend.isa import DATA_TYPES, FORMAT_BY_NAME, Engine, Instruction, encode_all
 from npu_backend.program import DRAM_NODE, Port, Program, Record
 
 SPM_BYTES = 1 << 15
 DRAM_BYTES = 1 << 16
-_TYPES = 6
+_TYPES = len(DATA_TYPES)
 
 LOAD, STORE, NETWORK, MATRIX, VECTOR = Engine
 

@@ -64,6 +64,12 @@ def elements(name: str, *, stride: int = 1, output_stride: int = 1, **values: An
                        output_strides=(0, 0, 64 * output_stride, output_stride), **values)  # fmt: skip
 
 
+def convert(source: DataType, output: DataType) -> Instruction:
+    """256 elements."""
+    return elements("CONVERT", input_type=source, output_type=output, stride=4 if source == DataType.FLOAT32 else 1,
+                    output_stride=4 if output == DataType.FLOAT32 else 1)  # fmt: skip
+
+
 def resize(function: ResizeFunction) -> Instruction:
     return instruction("RESIZE", output_height=4, output_width=4, channels=16, function=function)
 
@@ -91,8 +97,16 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     # Two dequantised, divided, quantised, each 4 bytes wide; a float operand needs no dequantising.
     ("divide", in_float(DataType.INT8, DataType.UINT8), 256 * 16 / 32 + 3),
     ("divide by floats", in_float(DataType.INT8, DataType.FLOAT32), 256 * 12 / 32 + 3),
-    ("quantize", elements("QUANTIZE", output_type=DataType.INT8, stride=4), 256 * 4 / 32 + 3),
-    ("dequantize", elements("DEQUANTIZE", input_type=DataType.INT8, output_stride=4), 256 * 4 / 32 + 3),
+    (
+        "quantize",
+        convert(DataType.FLOAT32, DataType.INT8),
+        256 * 4 / 32 + 3,
+    ),
+    (
+        "dequantize",
+        convert(DataType.INT8, DataType.FLOAT32),
+        256 * 4 / 32 + 3,
+    ),
     ("nearest", resize(ResizeFunction.NEAREST), 256 / 32 + 3),
     ("bilinear", resize(ResizeFunction.BILINEAR), 256 * 8 / 32 + 3),  # four taps and the rounding in 4 bytes
     ("softmax", instruction("SOFTMAX", counts=(1, 1, 4), length=64), 256 * 9 / 32 + 3),

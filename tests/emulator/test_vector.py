@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npu_backend.graph import Quantization, Tensor
 from npu_backend.isa import BinaryFunction, DataType, PoolFunction, ResizeFunction
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_eltwise as eltwise
 from npu_backend.ops import numerics_pool as pool
 from npu_backend.ops import numerics_resize as resize
 from npu_backend.ops import numerics_softmax as softmax
+from npu_backend.ops.elementwise import element_fields
 from tests.emulator.scratchpad import Placed, Scratchpad
 
 LEVELS = [pytest.param(1, id="portable"), pytest.param(2, id="avx2"), pytest.param(3, id="avx512")]
@@ -192,36 +194,57 @@ def test_binary(level: int, trial: int, function: BinaryFunction) -> None:
     spm.check(level, output, expected, fields)
 
 
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_quantize(level: int, trial: int) -> None:
-    rng = np.random.default_rng(trial)
-    dtype: Any = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
-    scale, zero_point = _scale(rng), _zero_point(rng, dtype)
-    shape = _shape(rng, (2, 4, 5, 100))
-    spread = float(scale) * float(np.iinfo(dtype).max)
-    values = rng.normal(0, spread, shape).astype(np.float32)
-    halves = rng.random(shape) < 0.3
-    values[halves] = (np.rint(values[halves] / scale) + np.float32(0.5)) * scale
-    values[rng.random(shape) < 0.05] = rng.choice(np.array([np.inf, -np.inf, 3e38, -3e38, -0.0], np.float32))
+CONVERTED = ("uint8", "int8", "uint16", "int16", "float16", "float32", "int32", "int64", "bool")
+
+
+def _tensor(rng: np.random.Generator, dtype: str) -> Tensor:
+    """A tensor's description with a random quantisation where the type holds codes."""
+    coded = np.dtype(dtype).itemsize <= 2 and np.dtype(dtype).kind in "iu"
+    code = Quantization(float(_scale(rng)), _zero_point(rng, np.dtype(dtype))) if coded else None
+    return Tensor("x", (), dtype, code)
+
+
+def _elements(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Values of every size, ties of codes and of halves, and what no code or integer can hold."""
+    if dtype == "bool":
+        return rng.random(shape) < 0.5
+    if dtype.startswith("float"):
+        values = rng.normal(0, 1, shape) * 2.0 ** rng.integers(-30, 20, shape)
+        values[rng.random(shape) < 0.2] = np.rint(rng.normal(0, 99, ())) + 0.5
+        values[rng.random(shape) < 0.05] = rng.choice([np.inf, -np.inf, np.nan, 65519.99, 65520, -0.0, 2.0**-25])
+        return values.astype(dtype)
+    return (
+        _codes(rng, shape, np.dtype(dtype)) if "8" in dtype or "16" in dtype else rng.integers(-999, 999, shape, dtype)
+    )
+
+
+@pytest.mark.parametrize("output_dtype", CONVERTED)
+@pytest.mark.parametrize("input_dtype", CONVERTED)
+def test_convert(level: int, input_dtype: str, output_dtype: str) -> None:
+    rng = np.random.default_rng([CONVERTED.index(input_dtype), CONVERTED.index(output_dtype)])
+    x, y, shape = _tensor(rng, input_dtype), _tensor(rng, output_dtype), _shape(rng, (2, 4, 5, 100))
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = _elements(rng, shape, input_dtype)
+        expected = core.encode(core.decode(values, x.quantization), y)
     spm = Scratchpad(rng)
-    output, source = spm.place(np.zeros(shape, dtype), _order(rng, 4)), spm.place(values, _order(rng, 4))
-    fields = _unary("QUANTIZE", source, output, scale=scale, zero_point=zero_point, output_type=TYPES[dtype])
-    with np.errstate(over="ignore"):
-        expected = core.quantize(values, scale, zero_point, dtype)
+    output = spm.place(np.zeros(shape, output_dtype), _order(rng, 4))
+    source = spm.place(values, _order(rng, 4))
+    fields = _unary("CONVERT", source, output, **element_fields("input", x), **element_fields("output", y))
     spm.check(level, output, expected, fields)
 
 
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_dequantize(level: int, trial: int) -> None:
-    rng = np.random.default_rng(trial)
-    dtype: Any = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
-    scale, zero_point = _scale(rng), _zero_point(rng, dtype)
-    values = _codes(rng, _shape(rng, (2, 4, 5, 100)), dtype)
-    spm = Scratchpad(rng)
-    output = spm.place(np.zeros(values.shape, np.float32), _order(rng, 4))
-    source = spm.place(values, _order(rng, 4))
-    fields = _unary("DEQUANTIZE", source, output, scale=scale, zero_point=zero_point, input_type=TYPES[dtype])
-    spm.check(level, output, core.dequantize(values, scale, zero_point), fields)
+def test_every_half_survives(level: int) -> None:
+    rng = np.random.default_rng(0)
+    for first in range(0, 1 << 16, 4096):
+        halves = np.arange(first, first + 4096, dtype=np.uint16).view(np.float16).reshape(16, 256)
+        halves[np.isnan(halves)] = np.nan  # every other NaN loses its payload
+        for dtype in ("float32", "float16"):
+            spm = Scratchpad(rng)
+            output, source = spm.place(np.zeros(halves.shape, dtype)), spm.place(halves)
+            expected = core.encode(core.decode(halves, None), Tensor("y", (), dtype))
+            x, y = (element_fields(*side) for side in (("input", Tensor("x", (), "float16")),
+                                                       ("output", Tensor("y", (), dtype))))  # fmt: skip
+            spm.check(level, output, expected, _unary("CONVERT", source, output, **x, **y))
 
 
 def _pool_fields(source: Placed, output: Placed, kernel: Pair, strides: Pair, **more: object) -> dict[str, object]:

@@ -1,19 +1,17 @@
 """Cases of every kind of operator: the one table that the loop over machines, splits and scratchpads runs through.
 
-Rank 4 activations are ``[n, h, w, c]``; the graph around the operator turns the host's ``[n, c, h, w]`` into it.
+A family's cases stand in a file of its own, ``cases_<family>.py``, with a tuple CASES; here they come together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from npu_backend.graph import Graph, GraphBuilder, Op, Quantization, Tensor
-from npu_backend.ops import append_op
 from npu_backend.ops.attributes import (
     BinaryAttributes,
     ConcatAttributes,
@@ -30,122 +28,7 @@ from npu_backend.ops.attributes import (
     TransposeAttributes,
     UnaryAttributes,
 )
-
-Shape = tuple[int, ...]
-Arrays = tuple[np.ndarray, ...]
-SMALL_SPM_BYTES = 2048
-
-# Scales and zero points (as uint8; int8 has 128 less) of the inputs in turn, and of the output.
-_INPUT_CODES = ((0.02, 131), (0.035, 120), (0.011, 97))
-_OUTPUT_CODE = (0.05, 113)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operator with everything it needs.
-
-    `same_code`: the output has the first input's scale. `channels_last`: rank 4 hosts are [n, c, h, w], else the axes
-    are left alone. `spm_bytes`: a scratchpad so small that the operator is tiled. `constant_at`: which of the inputs
-    are constant tensors, of `constant_dtype` (else the case's).
-    """
-
-    kind: str
-    label: str
-    shapes: tuple[Shape, ...]
-    attributes: Any = None
-    constants: Callable[[np.random.Generator], Arrays] = field(default=lambda _: ())
-    dtype: str = "uint8"
-    output_dtype: str = ""
-    output_code: tuple[float, int] = _OUTPUT_CODE
-    same_code: bool = False
-    channels_last: bool = True
-    spm_bytes: int = SMALL_SPM_BYTES
-    constant_at: tuple[int, ...] = ()
-    constant_dtype: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}-{self.label}-{self.dtype}"
-
-    @property
-    def seed(self) -> int:
-        """A number of its own for every case, the same in every run."""
-        return sum(ord(letter) * (i + 1) for i, letter in enumerate(str(self)))
-
-
-def code(scale: float, zero_point: int, dtype: str) -> Quantization | None:
-    """The quantisation with the scale rounded to float32; none of float tensors."""
-    if dtype == "float32":
-        return None
-    return Quantization(float(np.float32(scale)), zero_point - (128 if dtype == "int8" else 0))
-
-
-def build(case: Case, *, prefix: bool = False) -> Graph:
-    """The case as a graph; with `prefix` its inputs are computed by other layers, so they may stay in scratchpads."""
-    builder = GraphBuilder(str(case))
-    inputs = tuple(_input(builder, case, index, prefix=prefix) for index in range(len(case.shapes)))
-    constants = case.constants(np.random.default_rng(case.seed))
-    names = (*inputs, *(builder.constant(f"constant{i}", value) for i, value in enumerate(constants)))
-    dtype = case.output_dtype or case.dtype
-    quantization = builder.tensors[inputs[0]].quantization if case.same_code else code(*case.output_code, dtype)
-    output = append_op(
-        builder, case.kind, names, case.attributes, name="operator", dtype=dtype, quantization=quantization
-    )
-    if case.kind == "transpose":
-        # A reshape insists on row-major order, or legalize would leave the turning to the host.
-        shape = (1, *builder.tensors[output].shape)
-        output = append_op(builder, "reshape", (output,), ReshapeAttributes(shape), name="rows", dtype=dtype,
-                           quantization=quantization)  # fmt: skip
-    rank = len(builder.tensors[output].shape)
-    builder.output(_turn(builder, output, (0, 3, 1, 2)) if rank == 4 and case.channels_last else output, "y")
-    return builder.freeze()
-
-
-def _input(builder: GraphBuilder, case: Case, index: int, *, prefix: bool) -> str:
-    if index in case.constant_at:
-        dtype = case.constant_dtype or case.dtype
-        values = draw(np.random.default_rng(case.seed + index), case.shapes[index], dtype)
-        if dtype == "int8":
-            # ONNX Runtime computes in float with int8 constants that all lie in [-64, 64].
-            values.flat[0] = -100
-        return builder.constant_tensor(f"c{index}", values, code(*_INPUT_CODES[index % 3], dtype))
-    shape, quantization = case.shapes[index], code(*_INPUT_CODES[index % 3], case.dtype)
-    turned = len(shape) == 4 and case.channels_last
-    host = tuple(shape[axis] for axis in (0, 3, 1, 2)) if turned else shape
-    before = code(0.018, 127, case.dtype) if prefix else quantization
-    name = builder.input(Tensor(f"x{index}", host, case.dtype, before), f"x{index}")
-    if turned:
-        name = _turn(builder, name, (0, 2, 3, 1))
-    if prefix:
-        identity = UnaryAttributes("identity")
-        name = append_op(builder, "unary", (name,), identity, name=f"p{index}", dtype=case.dtype,
-                         quantization=quantization)  # fmt: skip
-    return name
-
-
-def _turn(builder: GraphBuilder, name: str, axes: tuple[int, ...]) -> str:
-    tensor = builder.tensors[name]
-    return append_op(builder, "transpose", (name,), TransposeAttributes(axes), name=f"{name}.turned",
-                     dtype=tensor.dtype, quantization=tensor.quantization)  # fmt: skip
-
-
-def operator(graph: Graph) -> Op:
-    """The operator under test in a graph made by `build`."""
-    return next(op for op in graph.ops if op.name == "operator")
-
-
-def draw_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
-    """Random host inputs: every code of integers, normal floats."""
-    rng = np.random.default_rng(seed)
-    return {port.host_name: draw(rng, port.host_shape(graph.tensor(port.tensor)), graph.tensor(port.tensor).dtype)
-            for port in graph.inputs}  # fmt: skip
-
-
-def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
-    """Random values of a type."""
-    if dtype == "float32":
-        return rng.normal(0, 3, shape).astype(np.float32)
-    info = np.iinfo(dtype)
-    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+from tests.ops.case import INPUT_CODES, OUTPUT_CODE, Arrays, Case, Shape, in_forms
 
 
 def matrix_constants(
@@ -155,7 +38,7 @@ def matrix_constants(
 
     def draw_constants(rng: np.random.Generator) -> Arrays:
         # Codes and weights each spread by about 73; a spread of 45 output codes is wanted.
-        scale = 45 * _OUTPUT_CODE[0] / _INPUT_CODES[0][0] / (73 * 73 * summed**0.5)
+        scale = 45 * OUTPUT_CODE[0] / INPUT_CODES[0][0] / (73 * 73 * summed**0.5)
         scales = (scale * rng.uniform(0.5, 1.5, outputs if per_channel else 1)).astype(np.float32)
         weight = rng.integers(-127, 128, shape).astype(np.int8)
         biases = rng.integers(-2000, 2000, outputs).astype(np.int32)
@@ -369,22 +252,14 @@ CONVERSIONS = tuple(
 )
 
 
-def _signed(case: Case) -> Case:
-    """The case with int8 activations; codes among the attributes move with the zero points."""
-    attributes = case.attributes
-    if getattr(attributes, "clamp", None):
-        attributes = replace(attributes, clamp=tuple(bound - 128 for bound in attributes.clamp))
-    if isinstance(attributes, PadAttributes):
-        attributes = replace(attributes, value=attributes.value - 128)
-    return replace(case, dtype="int8", attributes=attributes)
+QUANTIZED = (*CONVOLUTIONS, *TRANSPOSED, *PRODUCTS, *POOLS, *RESIZES, *ELEMENTWISE, *SOFTMAXES, *MOVEMENTS, *TURNED)
 
+CASTS = tuple(
+    Case("cast", f"{source}-{output}", ((1, 9, 7, 21),), dtype=source, output_dtype=output)
+    for source, output in (
+        ("float32", "float16"), ("float16", "float32"), ("float16", "int32"), ("int32", "float16"), ("int64", "int32"),
+        ("bool", "float16"), ("float16", "bool"), ("int32", "int64"),
+    )
+)  # fmt: skip
 
-def _all() -> Iterator[Case]:
-    quantized = (*CONVOLUTIONS, *TRANSPOSED, *PRODUCTS, *POOLS, *RESIZES, *ELEMENTWISE, *SOFTMAXES, *MOVEMENTS, *TURNED)
-    for case in quantized:
-        yield case
-        yield _signed(case)
-    yield from CONVERSIONS
-
-
-CASES = tuple(_all())
+CASES: tuple[Case, ...] = (*in_forms(QUANTIZED), *CONVERSIONS, *CASTS)

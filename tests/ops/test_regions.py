@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op
 from npu_backend.ops import spec_of
-from tests.ops.cases import CASES, Case, build, draw, operator
+from tests.ops.case import Case, build, draw, operator
+from tests.ops.cases import CASES
 
 REGIONS = [case for case in CASES if case.dtype != "int8"]
 

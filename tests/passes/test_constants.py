@@ -9,7 +9,8 @@ from npu_backend.graph import Graph
 from npu_backend.passes.legalize import legalize
 from npu_backend.passes.tabulate import tabulate
 from npu_backend.reference import evaluate
-from tests.ops.cases import CASES, build, draw_inputs
+from tests.ops.case import build, draw_inputs
+from tests.ops.cases import CASES
 
 
 def graph_of(label: str) -> Graph:

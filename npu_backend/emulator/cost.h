@@ -16,6 +16,12 @@ typedef struct {
 npu_status npu_instruction_cost(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost,
                                 npu_message *message);
 
+/* Cycles of an opcode's instructions on the vector engine (cost_vector.c); NULL where it is none of that engine. */
+typedef double (*npu_vector_cost)(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost);
+npu_vector_cost npu_vector_cost_of(uint32_t opcode);
+
+double npu_ceil_divide(double value, double by);
+
 /* NPU_BAD_ARGUMENT when a rate, clock or lane count makes durations meaningless. */
 npu_status npu_check_core(const npu_record_core *core, npu_message *message);
 

@@ -1,9 +1,9 @@
 /* What the emulator's files share. Nothing here is visible outside the library.
  *
- * program.c, records.c, validate.c  bytes to a validated npu_program   regions.c, overlap.c  bytes an instruction touches
+ * program.c, records.c, validate*.c  bytes to a validated npu_program  region*.c, overlap.c  bytes an instruction touches
  * interpret.c, check*.c             meaning                             ports.c     tensors in and out
  * execute.c, conv*.c, depthwise*.c, vector_*.c  kernels                 diagnose.c  messages
- * cost.c, flow.c, timing.c          time                                api.c       the public functions
+ * cost*.c, flow.c, timing.c         time                                api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
 #define NPU_INTERNAL_H

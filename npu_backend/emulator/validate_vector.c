@@ -1,0 +1,104 @@
+/* Validation of the vector engine's instructions: their fields. */
+#include "validate.h"
+
+static int check_pool(const context *at, const npu_pool *op) {
+    return check_window(at, (const npu_depthwise *)(const void *)op) &&
+           between(at, "output_channels", op->output_channels, op->input_channels, op->input_channels) &&
+           between(at, "function", op->function, 0, NPU_POOL_COUNT - 1) &&
+           (op->function == NPU_POOL_MAXIMUM || scales_are_valid(at, op->input_scale, op->output_scale));
+}
+
+static int check_mean(const context *at, const npu_mean *op) {
+    return between(at, "input_height", op->input_height, 1, MAX_EXTENT) &&
+           between(at, "input_width", op->input_width, 1, MAX_EXTENT) &&
+           check_pixels(at, op->input_height, op->input_width) && between(at, "channels", op->channels, 1, MAX_EXTENT) &&
+           one_of_types(at, "input_type", op->input_type, BYTE_TYPES) &&
+           one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
+           code(at, "input_zero_point", op->input_zero_point, op->input_type) &&
+           code(at, "output_zero_point", op->output_zero_point, op->output_type) &&
+           scales_are_valid(at, op->input_scale, op->output_scale) &&
+           between(at, "float_mean", op->float_mean, 0, 1);
+}
+
+static int element_bytes(const context *at, uint32_t bytes) {
+    return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8 || refuse(at, "element_bytes is not 1, 2, 4 or 8");
+}
+
+static int check_binary(const context *at, const npu_binary *op) {
+    uint32_t types = op->function >= NPU_BINARY_FLOAT_ADD ? BYTE_TYPES | 1u << NPU_TYPE_FLOAT32 : BYTE_TYPES;
+    return counts_are_positive(at, op->counts, 4) &&
+           between(at, "function", op->function, 0, NPU_BINARY_COUNT - 1) &&
+           one_of_types(at, "left_type", op->left_type, types) &&
+           one_of_types(at, "right_type", op->right_type, types) &&
+           one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
+           code(at, "left_zero_point", op->left_zero_point, op->left_type) &&
+           code(at, "right_zero_point", op->right_zero_point, op->right_type) &&
+           code(at, "output_zero_point", op->output_zero_point, op->output_type) &&
+           scales_are_valid(at, op->left_scale, op->output_scale) &&
+           finite_and_positive(at, "right_scale", op->right_scale);
+}
+
+static int check_convert(const context *at, const npu_convert *op) {
+    return counts_are_positive(at, op->counts, 4) &&
+           check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
+}
+
+static int check_bilinear(const context *at, const npu_resize *op) {
+    return code(at, "input_zero_point", op->input_zero_point, op->data_type) &&
+           code(at, "output_zero_point", op->output_zero_point, op->data_type) &&
+           scales_are_valid(at, op->input_scale, op->output_scale);
+}
+
+static int check_resize(const context *at, const npu_resize *op) {
+    return between(at, "input_height", op->input_height, 1, MAX_EXTENT) &&
+           between(at, "input_width", op->input_width, 1, MAX_EXTENT) &&
+           between(at, "output_height", op->output_height, 1, MAX_EXTENT) &&
+           between(at, "output_width", op->output_width, 1, MAX_EXTENT) &&
+           check_pixels(at, op->input_height, op->input_width) &&
+           check_pixels(at, op->output_height, op->output_width) && between(at, "channels", op->channels, 1, MAX_EXTENT) &&
+           between(at, "input_row_origin", op->input_row_origin, 0, MAX_EXTENT) &&
+           between(at, "input_column_origin", op->input_column_origin, 0, MAX_EXTENT) &&
+           aligned(at, "row_table is not 4-byte aligned", op->row_table) &&
+           aligned(at, "column_table is not 4-byte aligned", op->column_table) &&
+           between(at, "function", op->function, 0, NPU_RESIZE_COUNT - 1) &&
+           one_of_types(at, "data_type", op->data_type, op->function == NPU_RESIZE_NEAREST ? ALL_TYPES : BYTE_TYPES) &&
+           (op->function == NPU_RESIZE_NEAREST || check_bilinear(at, op));
+}
+
+static int check_softmax(const context *at, const npu_softmax *op) {
+    return counts_are_positive(at, op->counts, 3) && between(at, "length", op->length, 1, MAX_EXTENT) &&
+           aligned(at, "table is not 4-byte aligned", op->table) &&
+           one_of_types(at, "input_type", op->input_type, BYTE_TYPES) &&
+           one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
+           code(at, "output_zero_point", op->output_zero_point, op->output_type) &&
+           finite_and_positive(at, "output_scale", op->output_scale);
+}
+
+int npu_check_vector(const context *at) {
+    const void *op = at->instruction;
+    switch (at->instruction->opcode) {
+    case NPU_OP_POOL:
+        return check_pool(at, op);
+    case NPU_OP_MEAN:
+        return check_mean(at, op);
+    case NPU_OP_TABLE:
+        return counts_are_positive(at, ((const npu_table *)op)->counts, 4);
+    case NPU_OP_COPY:
+        return counts_are_positive(at, ((const npu_copy *)op)->counts, 4) &&
+               element_bytes(at, ((const npu_copy *)op)->element_bytes);
+    case NPU_OP_FILL:
+        return counts_are_positive(at, ((const npu_fill *)op)->counts, 4) &&
+               element_bytes(at, ((const npu_fill *)op)->element_bytes);
+    case NPU_OP_BINARY:
+        return check_binary(at, op);
+    case NPU_OP_CONVERT:
+        return check_convert(at, op);
+    case NPU_OP_RESIZE:
+        return check_resize(at, op);
+    case NPU_OP_SOFTMAX:
+        return check_softmax(at, op);
+    default:
+        return refuse(at, "is not validated"); /* unreachable: the opcode is in the table */
+    }
+}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npu_backend import runtime
-from npu_backend.isa import Instruction, encode
+from npu_backend.encoding import encode
+from npu_backend.isa import Instruction
 from npu_backend.machine_types import Machine
 from npu_backend.network import machine_records
 from npu_backend.program import DRAM_NODE, pack

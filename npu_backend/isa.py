@@ -1,4 +1,4 @@
-"""The only instruction table: encoder, decoder, disassembler and the emulator's C header all come from it.
+"""The only instruction table: encoder, decoder, disassembler (`encoding.py`) and the emulator's C header come from it.
 
 An instruction is a multiple of eight bytes, little-endian: ``u16 opcode, u16 size in 8-byte words, u32 origin`` (index
 into the program's table of ONNX nodes), then the fields below in order. Addresses named ``dram`` are byte offsets into
@@ -10,12 +10,9 @@ Every feature map is ``[h, w, c]`` with contiguous channels; ``*_row_bytes`` and
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-
-from npu_backend.errors import ProgramError
 
 ISA_VERSION = 2
 
@@ -296,8 +293,6 @@ FORMATS: tuple[Format, ...] = (
 )  # fmt: skip
 
 FORMAT_BY_NAME: Mapping[str, Format] = {entry.name: entry for entry in FORMATS}
-_FORMAT_BY_CODE: Mapping[int, Format] = {entry.code: entry for entry in FORMATS}
-_STRUCT_CODES = {"u32": "I", "i32": "i", "f32": "f", "u64": "Q"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,70 +302,3 @@ class Instruction:
     name: str
     values: Mapping[str, int | float | tuple[int, ...]]
     origin: int = 0
-
-
-def _layout(entry: Format) -> struct.Struct:
-    body = "".join(f"{field.count}{_STRUCT_CODES[field.type]}" for field in entry.fields)
-    layout = struct.Struct("<HHI" + body)
-    assert layout.size % 8 == 0, f"{entry.name}: {layout.size} bytes is no multiple of 8"
-    return layout
-
-
-_LAYOUTS: Mapping[str, struct.Struct] = {entry.name: _layout(entry) for entry in FORMATS}
-
-
-def encode(instruction: Instruction) -> bytes:
-    """Bytes of one instruction; a missing or unknown field is our own bug and asserts."""
-    entry, layout = FORMAT_BY_NAME[instruction.name], _LAYOUTS[instruction.name]
-    values: list[int | float] = []
-    for field in entry.fields:
-        value = instruction.values.get(field.name, 0) if field.name == "reserved" else instruction.values[field.name]
-        if field.count == 1:
-            values.append(value)  # type: ignore[arg-type]
-        else:
-            assert len(value) == field.count, (instruction.name, field.name, value)  # type: ignore[arg-type]
-            values.extend(value)  # type: ignore[arg-type]
-    return layout.pack(entry.code, layout.size // 8, instruction.origin, *values)
-
-
-def decode(stream: bytes) -> Iterator[Instruction]:
-    """Instructions of a stream, in order.
-
-    Raises ProgramError for an unknown opcode or a size that differs from the table's.
-    """
-    offset = 0
-    while offset < len(stream):
-        if offset + 8 > len(stream):
-            raise ProgramError(f"instruction at byte {offset} is cut off: the stream has {len(stream)} bytes")
-        code, words, origin = struct.unpack_from("<HHI", stream, offset)
-        entry = _FORMAT_BY_CODE.get(code)
-        if entry is None or _LAYOUTS[entry.name].size != words * 8 or offset + words * 8 > len(stream):
-            raise ProgramError(f"instruction at byte {offset}: opcode {code} of {words * 8} bytes is not in the table")
-        yield Instruction(entry.name, _unpack(entry, stream, offset), origin)
-        offset += words * 8
-
-
-def _unpack(entry: Format, stream: bytes, offset: int) -> dict[str, int | float | tuple[int, ...]]:
-    flat = list(_LAYOUTS[entry.name].unpack_from(stream, offset))[3:]
-    values: dict[str, int | float | tuple[int, ...]] = {}
-    for field in entry.fields:
-        taken, flat = flat[: field.count], flat[field.count :]
-        values[field.name] = taken[0] if field.count == 1 else tuple(taken)
-    return values
-
-
-def format_instruction(instruction: Instruction) -> str:
-    """One line of disassembly: the opcode and every field that is not reserved."""
-    parts = [f"{name}={_show(value)}" for name, value in instruction.values.items() if name != "reserved"]
-    return f"{instruction.name:<10} " + " ".join(parts)
-
-
-def _show(value: int | float | tuple[int, ...]) -> str:
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def encode_all(instructions: Iterable[Instruction]) -> bytes:
-    """Bytes of a whole stream."""
-    return b"".join(map(encode, instructions))

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from npu_backend.box import Box, subtract_all
-from npu_backend.isa import Engine, decode
+from npu_backend.encoding import decode
+from npu_backend.isa import Engine
 from npu_backend.passes.synchronize import Synchronized, engine_of
 from npu_backend.program import Program
 from npu_backend.stages import ALIGNMENT_BYTES, Access, Buffer, Placed, Scheduled, Step

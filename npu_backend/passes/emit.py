@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from npu_backend.encoding import encode
 from npu_backend.graph import Graph, GraphPort
-from npu_backend.isa import Engine, Instruction, encode
+from npu_backend.isa import Engine, Instruction
 from npu_backend.network import machine_records
 from npu_backend.ops import spec_of
 from npu_backend.ops.base import Address

@@ -10,8 +10,9 @@ from functools import singledispatch
 from typing import Any
 
 from npu_backend.box import Box
+from npu_backend.encoding import decode, format_instruction
 from npu_backend.graph import Graph
-from npu_backend.isa import Engine, decode, format_instruction
+from npu_backend.isa import Engine
 from npu_backend.passes.synchronize import Synchronized
 from npu_backend.program import Program
 from npu_backend.stages import Access, Buffer, Fused, Partitioned, Placed, Resident, Scheduled, Step, Tiled, TilePart

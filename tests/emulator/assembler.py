@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
-from npu_backend.isa import DATA_TYPES, FORMAT_BY_NAME, Engine, Instruction, encode_all
+from npu_backend.encoding import encode_all
+from npu_backend.isa import DATA_TYPES, FORMAT_BY_NAME, Engine, Instruction
 from npu_backend.program import DRAM_NODE, Port, Program, Record
 
 SPM_BYTES = 1 << 15

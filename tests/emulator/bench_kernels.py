@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from npu_backend.isa import DATA_TYPES, Instruction, encode
+from npu_backend.encoding import encode
+from npu_backend.isa import DATA_TYPES, Instruction
 from npu_backend.toolchain import emulator_library
 from tests.emulator.matrix_cases import (
     LEVELS,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npu_backend.isa import FORMAT_BY_NAME, DataType, Engine, Instruction, encode_all
+from npu_backend.encoding import encode_all
+from npu_backend.isa import FORMAT_BY_NAME, DataType, Engine, Instruction
 from npu_backend.machine import Core, Crossbar, Dram, Energy, MacArray, Machine, Network, Rates, Synchronization
 from npu_backend.network import MachineRecords, machine_records
 from npu_backend.program import Program

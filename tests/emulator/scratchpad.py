@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npu_backend.isa import FORMAT_BY_NAME, Instruction, encode
+from npu_backend.encoding import encode
+from npu_backend.isa import FORMAT_BY_NAME, Instruction
 from npu_backend.toolchain import emulator_library
 
 Bytes = npt.NDArray[np.uint8]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from npu_backend import runtime, toolchain
+from npu_backend.encoding import encode
 from npu_backend.errors import EmulatorError, InputError, OptionError, ProgramError, ToolchainError
-from npu_backend.isa import encode
 from npu_backend.program import pack
 from npu_backend.runtime import Emulator, Library, burst_bytes, compute_ns
 from tests.emulator.assembler import LOAD, STORE, VECTOR, Assembly, instruction

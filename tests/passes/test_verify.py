@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from npu_backend.box import Box
+from npu_backend.encoding import decode
 from npu_backend.graph import Graph, Quantization
-from npu_backend.isa import decode
 from npu_backend.ops.base import Reduction
 from npu_backend.passes.synchronize import Synchronized
 from npu_backend.pipeline import STAGES

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from npu_backend.encoding import decode
 from npu_backend.graph import Graph, GraphBuilder, Quantization, Tensor
-from npu_backend.isa import Engine, decode
+from npu_backend.isa import Engine
 from npu_backend.machine import load_machine
 from npu_backend.machine_types import Machine
 from npu_backend.ops import append_op

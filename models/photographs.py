@@ -30,6 +30,8 @@ CALIBRATION_PHOTOGRAPHS = (
 )
 # Never used for calibration.
 TEST_PHOTOGRAPHS = ("grass", "clock", "cell")
+# Where "page" has its heading: top and bottom row, left column.
+HEADING = (8, 40, 2)
 
 FloatImage = NDArray[np.float32]
 
@@ -56,6 +58,15 @@ def photograph(name: str, height: int, width: int, channels: int = 3) -> FloatIm
     unit: NDArray[Any] = transform.resize(_square(name), (height, width), order=1, anti_aliasing=True)
     image = unit.astype(np.float32).transpose(2, 0, 1)[None] * 2 - 1
     return image if channels == 3 else image.mean(axis=1, keepdims=True, dtype=np.float32)
+
+
+def text_line(height: int, width: int) -> FloatImage:
+    """float32[1, 3, height, width] in [-1, 1]: a photographed line of text, as much of it as the width shows."""
+    top, bottom, left = HEADING
+    page: NDArray[Any] = data.page()
+    crop = page[top:bottom, left : left + round((bottom - top) * width / height)]
+    unit: NDArray[Any] = transform.resize(crop, (height, width), order=1, anti_aliasing=True)
+    return np.repeat(unit.astype(np.float32)[None, None] * 2 - 1, 3, axis=1)
 
 
 def calibration_images(height: int, width: int, channels: int = 3, count: int = 8) -> list[FloatImage]:

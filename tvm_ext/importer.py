@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +18,13 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 from npu_backend.errors import UnsupportedError
 from tvm_ext.branches import BranchInliner
 from tvm_ext.onnx_cleanup import opset_of
+from tvm_ext.structured import structured
+from tvm_ext.whole import HOST_FORM, is_one_call, whole
 
-# What the importer raises for a form it does not know; it has no exception of its own.
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError)
-_NCHW_RANK = 4
+# Several calls that patterns know as they are; an If is not an operator but a piece of the graph.
+_SPELLED_OUT = frozenset({"Conv", "ConvTranspose", "Gemm", "If", "LogSoftmax", "PRelu", "Softmax"})
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Imported:
-    """A Relax module whose ``main`` is the model, and the ONNX source of its variables."""
+    """A Relax module whose ``main`` is the model, and the ONNX source of its variables.
+
+    `host_forms`: what the host runs for an operator that is one call of `whole`, by the ONNX node's name.
+    """
 
     module: tvm.IRModule
     sources: Mapping[relax.Var, Source]
+    host_forms: Mapping[str, tvm.IRModule]
 
 
 def import_onnx(model: onnx.ModelProto) -> Imported:
@@ -50,15 +56,41 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
         inliner = BranchInliner(importer.from_onnx(model.graph, opset_of(model)))
     module, sources = inliner.run(), importer.sources
     inner = {variable: sources[owner] for variable, owner in inliner.owners.items() if owner in sources}
-    return Imported(module, {**sources, **inner})
+    return Imported(module, {**sources, **inner}, importer.host_forms)
 
 
-class _Importer(ONNXGraphImporter):  # type: ignore[misc]
-    """Imports node by node; a few operators become the Relax operator that says the same without TIR."""
+class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
+    """TVM's importer, a few operators structured."""
 
     def __init__(self) -> None:
         super().__init__({}, "float32", keep_params_in_input=False, sanitize=False)
+
+    def host_form(self, node: onnx.NodeProto, operands: Mapping[str, relax.Expr], opset: int) -> tvm.IRModule:
+        """The operator as TVM computes it: a function of what is computed among `operands`, constants inside."""
+        variables = {value: relax.Var(value.name, value.ty) for value in operands.values()
+                     if isinstance(value, relax.Var)}  # fmt: skip
+        self.opset = opset
+        self._nodes = {name: variables.get(value, value) for name, value in operands.items()}
+        with self.bb.function(HOST_FORM, list(variables.values())):
+            with self.bb.dataflow():
+                self._construct_nodes(SimpleNamespace(node=[node]))
+                results = [self._nodes[name] for name in node.output if name]
+                output = self.bb.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
+            self.bb.emit_func_output(output)
+        return self.bb.get()
+
+    def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
+        call = structured(op_name, inputs, attrs, opset)
+        return super()._convert_operator(op_name, inputs, attrs, opset) if call is None else self.bb.normalize(call)
+
+
+class _Importer(_NodeImporter):
+    """Imports node by node and keeps together what TVM would spread over several calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.sources: dict[relax.Var, Source] = {}
+        self.host_forms: dict[str, tvm.IRModule] = {}
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Left to `_construct_nodes`, which knows the node's name."""
@@ -66,7 +98,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
     def _construct_nodes(self, graph: onnx.GraphProto) -> None:
         for node in graph.node:
             try:
-                super()._construct_nodes(SimpleNamespace(node=[node]))
+                self._construct(node)
             except _REFUSALS as error:
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise UnsupportedError(f"{node.op_type} {node.name!r}: TVM's importer refuses it: {lines[-1]};"
@@ -74,6 +106,25 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
             for index, name in enumerate(node.output):
                 if name:
                     self._record(node, name, index)
+
+    def _construct(self, node: onnx.NodeProto) -> None:
+        operands = {name: self._nodes[name] for name in node.input if name}
+        computed = any(isinstance(value, relax.Var) for value in operands.values())
+        if computed and node.op_type not in _SPELLED_OUT:
+            host_form = _NodeImporter().host_form(node, operands, self.opset)
+            if not is_one_call(host_form):
+                self._keep_whole(node, host_form)
+                return
+        super()._construct_nodes(SimpleNamespace(node=[node]))
+
+    def _keep_whole(self, node: onnx.NodeProto, host_form: tvm.IRModule) -> None:
+        self.host_forms[node.name] = host_form
+        operands = [self._nodes[name] for name in node.input if name]
+        result = self.bb.emit(whole(node.op_type, operands, host_form), name_hint=node.name)
+        outputs = [name for name in node.output if name]
+        self.sources[result] = Source(node, outputs[0])
+        items = [result] if len(outputs) == 1 else [relax.TupleGetItem(result, i) for i in range(len(outputs))]
+        self._nodes.update(zip(outputs, items, strict=True))
 
     def _record(self, node: onnx.NodeProto, name: str, index: int) -> None:
         value = self._nodes[name]
@@ -89,68 +140,3 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         bound = self.bb.lookup_binding(value)
         if isinstance(bound, relax.TupleGetItem):
             self.sources.setdefault(bound.tuple_value, self.sources[value])
-
-    def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
-        structured = _STRUCTURED.get(op_name)
-        call = structured(inputs, attrs) if structured else None
-        if call is None:
-            return super()._convert_operator(op_name, inputs, attrs, opset)
-        return self.bb.normalize(call)
-
-
-def _scalar(value: Any) -> float | None:
-    """The number in a constant of one element, else None."""
-    if not isinstance(value, tvm.ir.GenericConst) or value.value.numpy().size != 1:
-        return None
-    return float(value.value.numpy().reshape(()))
-
-
-def _bound(inputs: list[Any], attrs: dict[str, Any], index: int, name: str, default: float) -> float | None:
-    operand = inputs[index] if index < len(inputs) else None
-    return float(attrs.get(name, default)) if operand is None else _scalar(operand)
-
-
-def _clip(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
-    low, high = _bound(inputs, attrs, 1, "min", -float("inf")), _bound(inputs, attrs, 2, "max", float("inf"))
-    # NaN bounds mean "no bound" to ONNX Runtime; TVM's own converter knows.
-    if low is None or high is None or low != low or high != high:
-        return None
-    return relax.op.clip(inputs[0], low, high)
-
-
-def _pad(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
-    constant = attrs.get("mode", b"constant") == b"constant"
-    if not constant or len(inputs) < 2 or not isinstance(inputs[1], tvm.ir.GenericConst):
-        return None
-    value = 0.0 if len(inputs) < 3 or inputs[2] is None else _scalar(inputs[2])
-    pads, rank = inputs[1].value.numpy().tolist(), len(inputs[0].ty.shape)
-    if value is None or min(pads) < 0 or len(pads) != 2 * rank or (len(inputs) > 3 and inputs[3] is not None):
-        return None
-    widths = [width for axis in range(rank) for width in (pads[axis], pads[axis + rank])]
-    return relax.op.nn.pad(inputs[0], widths, "constant", value)
-
-
-def _global_average_pool(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
-    del attrs
-    # TVM's converter makes it a mean, which ONNX Runtime rounds differently once quantised.
-    return relax.op.nn.adaptive_avg_pool2d(inputs[0], [1, 1]) if len(inputs[0].ty.shape) == _NCHW_RANK else None
-
-
-def _of_two(call: Callable[[Any, Any], relax.Expr]) -> Callable[[list[Any], dict[str, Any]], relax.Expr | None]:
-    """Max or Min of two operands; TVM's converter stacks them and reduces."""
-
-    def convert(inputs: list[Any], attrs: dict[str, Any]) -> relax.Expr | None:
-        del attrs
-        computed = any(isinstance(operand, relax.Var) for operand in inputs)
-        return call(*inputs) if len(inputs) == 2 and computed else None
-
-    return convert
-
-
-_STRUCTURED: Mapping[str, Callable[[list[Any], dict[str, Any]], relax.Expr | None]] = {
-    "Clip": _clip,
-    "Pad": _pad,
-    "GlobalAveragePool": _global_average_pool,
-    "Max": _of_two(relax.op.maximum),
-    "Min": _of_two(relax.op.minimum),
-}

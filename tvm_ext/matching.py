@@ -23,7 +23,7 @@ class Program:
 
     `order`: the bound variables in program order. `values`: variable to expression (TVM's own map, for patterns).
     `readers`: variable to the variables whose expressions read it. `codes`: quantisation of the variables that hold
-    8-bit codes, where it is known. `constants`: small ONNX constants by name.
+    8-bit codes, where it is known. `constants`: small ONNX constants by name. `host_forms`: as `Imported` has them.
     """
 
     order: tuple[relax.Var, ...]
@@ -33,6 +33,7 @@ class Program:
     sources: Mapping[relax.Var, Source]
     codes: Mapping[relax.Var, Quantization]
     constants: Mapping[str, np.ndarray]
+    host_forms: Mapping[str, tvm.IRModule]
 
     def resolve(self, expression: relax.Expr) -> relax.Expr:
         """The expression a variable is bound to; anything else as it is."""

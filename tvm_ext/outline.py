@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from tvm_ext.matching import Match, Program
+from tvm_ext.whole import host_bindings, onnx_call
 
 CODEGEN = "npu"
 MATCH_ATTRIBUTE = "npu_match"
@@ -32,7 +33,11 @@ def outline(module: tvm.IRModule, program: Program, matches: Sequence[Match]) ->
             function = builder.add_func(_composite(program, matches[index], index), f"{CODEGEN}_op_{index}")
             call = relax.Call(function, list(dict.fromkeys(matches[index].inputs)))
             binding = relax.VarBinding(binding.var, builder.normalize(call))
-        bindings.append(binding)
+        if onnx_call(binding.value) is None:
+            bindings.append(binding)
+        else:
+            host_form = program.host_forms[program.sources[binding.var].node.name]
+            bindings += host_bindings(builder, binding, host_form)
     builder.update_func(module.get_global_var("main"), _with_bindings(main, bindings))
     return builder.get()
 

@@ -37,6 +37,7 @@ def index_program(imported: Imported, model: onnx.ModelProto) -> Program:
         sources=imported.sources,
         codes={},
         constants=_small_constants(model),
+        host_forms=imported.host_forms,
     )
     return Program(**{**vars(program), "codes": _codes(program, values)})
 

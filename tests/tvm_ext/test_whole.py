@@ -1,0 +1,81 @@
+"""Operators that TVM spells in several calls: one call for the matcher, and the same numbers on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tvm_ext.on_host import assert_close, by_onnx_runtime, calls, on_host
+from tests.tvm_ext.one_node import feed_of, normal, one_node
+from tvm_ext.onnx_cleanup import clean
+from tvm_ext.relax import partition
+
+IMAGE = normal(2, 6, 4, 5)
+CHANNELS = normal(6)
+POSITIVE = np.abs(normal(2, 3, 4)) + np.float32(0.1)
+
+
+def integers(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+WHOLE: list[tuple[str, list[Any], tuple[int, ...], dict[str, Any]]] = [
+    ("InstanceNormalization", [IMAGE, CHANNELS, CHANNELS + 1], (1, 2), {}),
+    ("GroupNormalization", [IMAGE, CHANNELS[:3], CHANNELS[3:]], (1, 2), {"num_groups": 3}),
+    ("GroupNormalization", [IMAGE, CHANNELS, CHANNELS + 1], (1, 2), {"num_groups": 3, "opset": 21}),
+    ("MeanVarianceNormalization", [IMAGE], (), {"opset": 13}),
+    ("LRN", [IMAGE], (), {"size": 3, "alpha": 0.01, "bias": 2.0}),
+    ("DepthToSpace", [normal(1, 8, 3, 5)], (), {"blocksize": 2}),
+    ("DepthToSpace", [normal(1, 8, 3, 5)], (), {"blocksize": 2, "mode": "CRD"}),
+    ("SpaceToDepth", [normal(1, 2, 4, 6)], (), {"blocksize": 2}),
+    ("Gather", [normal(5, 7), integers(3, -1)], (), {"axis": 1}),
+    ("GatherElements", [normal(3, 4), integers(0, -1, 2, 0).reshape(1, 4)], (), {}),
+    ("ArgMax", [IMAGE], (), {"axis": 1, "select_last_index": 1}),
+    *((op, [normal(2, 7), normal(7), normal(2, 1)], (), {}) for op in ("Max", "Mean", "Min", "Sum")),
+    ("Clip", [normal(2, 7), np.array(-0.5, np.float32), np.array(0.5, np.float32)], (), {}),
+    ("Cast", [normal(2, 7) * 9], (), {"to": 6}),
+    ("Einsum", [normal(2, 3, 4), normal(2, 4, 5)], (), {"equation": "bij,bjk->bik"}),
+    ("DynamicQuantizeLinear", [normal(2, 7)], (), {"outputs": 3}),
+    ("Resize", [normal(1, 2, 5), None, np.array([1, 1, 2], np.float32)], (2,), {"mode": "linear"}),
+    *(("Pad", [normal(1, 2, 5, 6), integers(0, 0, 1, 2, 0, 0, 2, 1)], (1,), {"mode": mode, "opset": 19})
+      for mode in ("reflect", "edge", "wrap")),
+    ("Pad", [normal(1, 2, 5, 6), integers(0, 0, -1, 2, 0, 0, 2, -1)], (1,), {}),
+    *((op, [POSITIVE, integers(0, 2)], (1,), {"keepdims": keepdims})
+      for op in ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp") for keepdims in (0, 1)),
+    *((op, [normal(2, 7)], (), {}) for op in ("Elu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Shrink", "Softplus",
+                                              "Softsign", "ThresholdedRelu")),
+]  # fmt: skip
+
+ONE_CALL: list[tuple[str, str, list[Any], tuple[int, ...], dict[str, Any]]] = [
+    ("relax.tile", "Tile", [normal(2, 3), integers(2, 3)], (1,), {}),
+    ("relax.maximum", "Max", [normal(2, 7), normal(7)], (), {}),
+    ("relax.take", "Gather", [normal(5, 7), integers(3, 0, -1)], (1,), {"axis": 1}),
+    ("relax.take", "Gather", [normal(5, 7), np.array(-2, np.int64)], (1,), {}),
+    ("relax.nn.pad", "Pad", [normal(1, 2, 5, 6), integers(1, 2), None, integers(-1)], (1, 3), {}),
+    ("relax.nn.layer_norm", "LayerNormalization", [normal(2, 3, 8), normal(3, 8), normal(3, 8)], (1, 2), {"axis": 1}),
+]
+
+
+@pytest.mark.parametrize(("op", "operands", "constants", "attributes"), WHOLE)
+def test_whole(op: str, operands: list[Any], constants: tuple[int, ...], attributes: dict[str, Any]) -> None:
+    model = one_node(op, operands, constants, **attributes)
+    assert calls(model) == [op]
+    feed = feed_of(model, operands)
+    assert_close(on_host(model, feed), by_onnx_runtime(model, feed))
+
+
+@pytest.mark.parametrize(("relax_name", "op", "operands", "constants", "attributes"), ONE_CALL)
+def test_one_relax_call(
+    relax_name: str, op: str, operands: list[Any], constants: tuple[int, ...], attributes: dict[str, Any]
+) -> None:
+    model = one_node(op, operands, constants, **attributes)
+    assert calls(model) == [relax_name]
+    feed = feed_of(model, operands)
+    assert_close(on_host(model, feed), by_onnx_runtime(model, feed))
+
+
+def test_the_host_is_told_by_the_onnx_operator() -> None:
+    partitioned = partition(clean(one_node("DynamicQuantizeLinear", [normal(2, 7)], outputs=3)))
+    assert [(op.name, op.op) for op in partitioned.host_ops] == [("node", "DynamicQuantizeLinear")]

@@ -1,0 +1,102 @@
+"""ONNX operators that become the one Relax operator saying the same, where TVM's converter writes several or TIR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+_NCHW_RANK = 4
+
+# Operands, attributes, opset; None where the operator has no such form and TVM's own converter is to do it.
+Structured = Callable[[list[Any], dict[str, Any], int], relax.Expr | None]
+
+
+def structured(op_type: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr | None:
+    """The Relax call of an operator, None where it is left to TVM."""
+    convert = _STRUCTURED.get(op_type)
+    return convert(inputs, attrs, opset) if convert else None
+
+
+def array(value: Any) -> np.ndarray | None:
+    """The array in a constant, None for anything else."""
+    return value.value.numpy() if isinstance(value, tvm.ir.GenericConst) else None
+
+
+def _scalar(value: Any) -> float | None:
+    """The number in a constant of one element, else None."""
+    numbers = array(value)
+    return None if numbers is None or numbers.size != 1 else float(numbers.reshape(()))
+
+
+def _bound(inputs: list[Any], attrs: dict[str, Any], index: int, name: str, default: float) -> float | None:
+    operand = inputs[index] if index < len(inputs) else None
+    return float(attrs.get(name, default)) if operand is None else _scalar(operand)
+
+
+def _clip(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
+    low, high = _bound(inputs, attrs, 1, "min", -float("inf")), _bound(inputs, attrs, 2, "max", float("inf"))
+    # NaN bounds mean "no bound" to ONNX Runtime; TVM's own converter knows.
+    if low is None or high is None or low != low or high != high:
+        return None
+    return relax.op.clip(inputs[0], low, high)
+
+
+def _pad(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
+    pads = array(inputs[1]) if len(inputs) > 1 else None
+    if attrs.get("mode", b"constant") != b"constant" or pads is None:
+        return None
+    value, rank = 0.0 if len(inputs) < 3 or inputs[2] is None else _scalar(inputs[2]), len(inputs[0].ty.shape)
+    axes = np.arange(rank) if len(inputs) < 4 or inputs[3] is None else array(inputs[3])
+    if value is None or axes is None or pads.min(initial=0) < 0:
+        return None
+    widths = np.zeros((rank, 2), int)
+    widths[axes % rank] = pads.reshape(2, -1).T
+    return relax.op.nn.pad(inputs[0], widths.reshape(-1).tolist(), "constant", value)
+
+
+def _global_average_pool(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
+    # TVM's converter makes it a mean, which ONNX Runtime rounds differently once quantised.
+    return relax.op.nn.adaptive_avg_pool2d(inputs[0], [1, 1]) if len(inputs[0].ty.shape) == _NCHW_RANK else None
+
+
+def _gather(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
+    """Constant indices are made positive here; TVM's converter does it at run time, by five calls."""
+    data, indices = inputs[0], array(inputs[1])
+    if indices is None:
+        return None
+    axis = int(attrs.get("axis", 0)) % len(data.ty.shape)
+    positive = np.where(indices < 0, indices + int(data.ty.shape[axis]), indices)
+    return relax.op.take(data, relax.const(positive, "int64"), axis, mode="fast")
+
+
+def _tile(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
+    repeats = array(inputs[1]) if len(inputs) == 2 else None
+    return None if repeats is None else relax.op.tile(inputs[0], repeats.tolist())
+
+
+def _in_turn(call: Callable[[Any, Any], relax.Expr]) -> Structured:
+    """Max, Min or Sum as operators of two operands, one after the other; TVM's converter stacks them and reduces."""
+
+    def convert(inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr | None:
+        del attrs, opset
+        computed = any(isinstance(operand, relax.Var) for operand in inputs)
+        return reduce(call, inputs) if len(inputs) > 1 and computed else None
+
+    return convert
+
+
+_STRUCTURED: Mapping[str, Structured] = {
+    "Clip": _clip,
+    "Gather": _gather,
+    "GlobalAveragePool": _global_average_pool,
+    "Max": _in_turn(relax.op.maximum),
+    "Min": _in_turn(relax.op.minimum),
+    "Pad": _pad,
+    "Sum": _in_turn(relax.op.add),
+    "Tile": _tile,
+}

@@ -14,6 +14,7 @@ from npu_backend.passes.legalize import legalize
 from npu_backend.passes.partition import partition
 from npu_backend.passes.synchronize import synchronize
 from npu_backend.program import Program
+from npu_backend.rates import check_rates
 from npu_backend.strategies import Strategy
 from npu_backend.verify import verify
 
@@ -29,7 +30,8 @@ def compile_graph(
 ) -> Program:
     """A program for `graph` on all cores of `machine`; `check` verifies every stage thoroughly.
 
-    Raises CapacityError when no tile of some layer fits a scratchpad.
+    Raises UnsupportedError for a data type that the machine cannot multiply, CapacityError when no tile of some layer
+    fits a scratchpad.
     """
 
     def done(name: str, stage: Stage) -> Stage:
@@ -39,6 +41,7 @@ def compile_graph(
         return stage
 
     verify(graph, thorough=check)
+    check_rates(graph, machine)
     legal = done("legalize", legalize(graph))
     fused = done("fuse", fuse(legal))
     partitioned = done("partition", partition(fused, machine, strategy))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npu_backend.encoding import encode
-from npu_backend.graph import Graph, GraphPort
+from npu_backend.graph import Graph, GraphPort, Op
 from npu_backend.isa import Engine, Instruction
 from npu_backend.network import machine_records
 from npu_backend.ops import spec_of
@@ -16,6 +16,7 @@ from npu_backend.ops.base import Address
 from npu_backend.passes.lower import resolve
 from npu_backend.passes.synchronize import Synchronized
 from npu_backend.program import Port, Program
+from npu_backend.rates import multiplied_type
 from npu_backend.stages import DramLayout, Fused, Partitioned, Placed
 from npu_backend.strategies import Strategy
 
@@ -117,6 +118,13 @@ def _layer(partitioned: Partitioned, placed: Placed, index: int) -> dict[str, An
         "reason": split.reason,
         "cores": sum(box is not None for box in split.boxes),
         "tiles": [len(tiling.parts) if tiling else 0 for tiling in tilings],
+        "data_type": multiplied_type(fused.graph, layer.anchor),
+        "in_float": any(_rounds(fused.graph, op) for op in layer.ops),
         "macs": sum(spec_of(op).macs(fused.graph, op) for op in layer.ops),
         "resident": layer.output in placed.scheduled.tiled.resident.residencies,
     }
+
+
+def _rounds(graph: Graph, op: Op) -> bool:
+    """Whether the operator computes float values; those that are only the meaning of codes are exact."""
+    return graph.tensor(op.output).dtype.startswith("float") and op.kind != "dequantize"

@@ -26,8 +26,11 @@ class Verification:
     """Outputs compared with a reference, all elements of all outputs together.
 
     `max_lsb` is the largest difference in steps of the output's codes, None where an output has no known step.
-    `max_abs` is in the outputs' own unit, None where one side only is infinite or no number. `failures`, which is not
-    part of the JSON, counts the mismatches beyond what was promised.
+    `max_abs` is in the outputs' own unit, None where one side only is infinite or no number. `max_relative` (the error
+    over its output's largest magnitude), `cosine` and `sqnr_db` (signal over error, in dB) are those of the worst
+    output, None where no number can be given; `top1_agreement` is the share of rows of scores whose largest is the same
+    one, None where no output looks like scores. `failures`, which is not part of the JSON, counts the mismatches beyond
+    what was promised.
     """
 
     reference: str
@@ -35,6 +38,10 @@ class Verification:
     mismatches: int
     max_lsb: float | None
     max_abs: float | None
+    max_relative: float | None
+    cosine: float | None
+    sqnr_db: float | None
+    top1_agreement: float | None
     failures: int
 
 

@@ -6,6 +6,7 @@ add up. Time of the host is not counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from npu_backend.isa import DataType
+from npu_backend.isa import DATA_TYPES
 from npu_backend.program import Program, Record
 from npu_backend.report.layers import LayerFigures, layer_figures
 from npu_backend.runtime import CoreTiming, Timing
@@ -92,7 +93,7 @@ def figures(programs: Sequence[TimedProgram], cores: int, model_io_bytes: int | 
         noc_bytes=sum(row.network_bytes for row in rows),
         spm_peak_bytes=max((max(timed.program.metadata["spm_peak_bytes"]) for timed in programs), default=0),
         energy_uj=sum(timed.timing.energy_pj for timed in programs) / 1e6,
-        peak_macs_per_us=sum(map(peak_macs_per_us, programs[0].program.cores)) if programs else 0.0,
+        peak_macs_per_us=_peak_macs_per_us([timed.program for timed in programs]),
         per_core=tuple(_core(programs, core) for core in range(cores)),
         layers=tuple(layer for timed in programs for layer in timed.layers),
     )
@@ -106,8 +107,7 @@ def lower_bound_us(programs: Sequence[Program], model_io_bytes: int | None = Non
     """
     if not programs:
         return 0.0
-    macs: int = sum(layer["macs"] for program in programs for layer in program.metadata["layers"])
-    compute_us = _ratio(macs, sum(map(peak_macs_per_us, programs[0].cores)))
+    compute_us = sum(map(_compute_us, programs))
     io_bytes = sum(map(_port_bytes, programs)) if model_io_bytes is None else model_io_bytes
     constant_bytes: int = sum(program.metadata["constant_bytes"] for program in programs)
     # GB/s are bytes a nanosecond.
@@ -115,10 +115,29 @@ def lower_bound_us(programs: Sequence[Program], model_io_bytes: int | None = Non
     return max(compute_us, dram_us)
 
 
-def peak_macs_per_us(core: Record) -> float:
-    """int8 multiply-accumulates a microsecond of a core's array when every lane is used."""
+def peak_macs_per_us(core: Record, data_type: str = "int8") -> float:
+    """Multiply-accumulates of a type a microsecond of a core's array when every lane is used."""
     lanes = core["lanes_input_channels"] * core["lanes_output_channels"] * core["lanes_pixels"]
-    return float(lanes * core["rate"][DataType.INT8] * core["clock_mhz"])
+    return float(lanes * core["rate"][DATA_TYPES[data_type]] * core["clock_mhz"])
+
+
+def _compute_us(program: Program) -> float:
+    """Every layer's multiply-accumulates at the peak rate of its data type, on all cores."""
+    macs: Counter[str] = Counter()
+    for layer in program.metadata["layers"]:
+        macs[layer["data_type"]] += layer["macs"]
+    return sum(
+        _ratio(count, sum(peak_macs_per_us(core, data_type) for core in program.cores))
+        for data_type, count in macs.items() if count
+    )  # fmt: skip
+
+
+def _peak_macs_per_us(programs: Sequence[Program]) -> float:
+    """What all cores do of the model's multiply-accumulates, in its mixture of data types; of int8 without any."""
+    if not programs:
+        return 0.0
+    macs: int = sum(layer["macs"] for program in programs for layer in program.metadata["layers"])
+    return macs / sum(map(_compute_us, programs)) if macs else sum(map(peak_macs_per_us, programs[0].cores))
 
 
 def _core(programs: Sequence[TimedProgram], core: int) -> CoreFigures:

@@ -124,7 +124,7 @@ def test_failed_verify_is_code_1(tiny: Path, package: Path, capsys: Capture, mon
     verify = ("run", package, "--verify", "--reference", tiny)
     result = npuc(capsys, *verify)
     assert result.code == 1
-    assert "1 of 1,024 elements differ, at most by 0.125 (steps of the output's codes: 1)" in result.err
+    assert "1 of 1,024 elements differ, at most by 0.125 (steps of the output's codes: 1, " in result.err
     assert npuc(capsys, *verify, "--tolerance-lsb", 1).code == 0
 
 
@@ -153,11 +153,60 @@ def test_host_operators_are_named(tmp_path: Path, capsys: Capture) -> None:
 def test_float_rounding_of_the_host(error: float, failures: int) -> None:
     expected = {"y": np.array([1.0, -50.0, 100.0], np.float32)}
     outputs = {"y": expected["y"] + np.array([0, 100 * error, 100 * error], np.float32)}
-    tail = verification.Tolerance(float_tail=True)
+    tail = verification.Tolerance(relative=verification.FLOAT_ROUNDING)
     found = verification.compare("r", outputs, expected, {}, tail)
     assert (found.mismatches, found.failures) == (2, failures)
     assert verification.compare("r", outputs, expected, {}, TIGHT).failures == 2
     assert verification.compare("r", outputs, expected, {"y": 0.1}, tail).failures == 2
+
+
+def test_float_arithmetic_of_the_npu() -> None:
+    """Both bounds count: the largest error, and the direction of the whole."""
+    generator = np.random.default_rng(0)
+    expected = {"y": generator.normal(size=1000).astype(np.float32)}
+    half = verification.Tolerance(relative=verification.HALF_ROUNDING)
+    rounded = {"y": expected["y"].astype(np.float16).astype(np.float32)}
+    found = verification.compare("r", rounded, expected, {}, half)
+    assert found.failures == 0 < found.mismatches
+    assert found.max_relative is not None
+    assert found.max_relative < 2**-11
+    assert found.sqnr_db is not None
+    assert found.sqnr_db > 60
+    assert found.cosine == pytest.approx(1, abs=1e-6)
+    spike = expected["y"].copy()
+    spike[7] += 0.02 * np.abs(spike).max()
+    assert verification.compare("r", {"y": spike}, expected, {}, half).failures == 1
+    # Every error within the bound, and yet another direction: small values are most of this output.
+    expected["y"][0] = 1000
+    tilted = expected["y"].copy()
+    tilted[1:] += 9
+    found = verification.compare("r", {"y": tilted}, expected, {}, verification.Tolerance(relative=0.02))
+    assert found.max_relative is not None
+    assert found.max_relative < 0.02
+    assert found.failures == found.mismatches == 999
+
+
+def test_codes_and_indices_behind_float_arithmetic() -> None:
+    codes = {"y": np.array([0.0, 0.5, 1.0, 50.0], np.float32)}
+    off = {"y": codes["y"] + np.array([0, 0.5, 0, 0], np.float32)}
+    strict, half = verification.Tolerance(relative=0.01), verification.Tolerance(relative=0.01, codes_too=True)
+    assert verification.compare("r", off, codes, {"y": 0.5}, strict).failures == 1
+    assert verification.compare("r", off, codes, {"y": 0.5}, half).failures == 0
+    indices = {"i": np.arange(200)}
+    for wrong, failures in ((2, 0), (3, 3)):
+        other = {"i": np.where(indices["i"] < wrong, -1, indices["i"])}
+        assert verification.compare("r", other, indices, {}, half).failures == failures
+        assert verification.compare("r", other, indices, {}, TIGHT).failures == wrong
+
+
+def test_scores_say_whether_the_best_agrees() -> None:
+    scores = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], np.float32)
+    other = np.array([[0.3, 0.5, 0.2], [0.1, 0.1, 0.8]], np.float32)
+    for shape in ((2, 3), (2, 3, 1, 1), (1, 2, 3)):
+        found = verification.compare("r", {"y": other.reshape(shape)}, {"y": scores.reshape(shape)}, {}, TIGHT)
+        assert found.top1_agreement == 0.5
+    rows = {"y": 2 * scores[None]}
+    assert verification.compare("r", rows, rows, {}, TIGHT).top1_agreement is None
 
 
 def test_dynamic_shape(tmp_path: Path, capsys: Capture) -> None:

@@ -45,7 +45,9 @@ def document(verify: Verification | None = None) -> dict[str, object]:
 def test_names_are_the_contract() -> None:
     assert list(document()) == NAMES
     jsonschema.validate(json.loads(to_json(document())), run_schema())
-    jsonschema.validate(document(Verification("onnxruntime 1.32.0", 10, 1, None, 0.5, 1)), run_schema())
+    jsonschema.validate(
+        document(Verification("onnxruntime 1.32.0", 10, 1, None, 0.5, 0.1, 0.999, 40.0, None, 1)), run_schema()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from npu_backend.report.figures import TimedProgram
     from tvm_ext.cli.session import Compiled
     from tvm_ext.cli.tensors import Array
+    from tvm_ext.cli.verify import Tolerance
 
 CHECK_VARIABLE = "NPU_CHECK"
 # A second compile, for one core, is worth its time when the first took no longer than this.
@@ -47,6 +48,7 @@ class RunOptions:
     verify: bool
     reference: Path | None
     tolerance_lsb: float
+    tolerance: float | None
     check: bool
     timing_only: bool
     threads: int
@@ -67,6 +69,9 @@ class RunOptions:
 @click.option("--reference", type=FILE, metavar="FILE.onnx", help="The original file, to verify a package.")
 @click.option("--tolerance-lsb", type=click.FloatRange(min=0), default=0.0, metavar="N",
               help="Let --verify accept differences up to N steps of the output's codes; 0 by default.")  # fmt: skip
+@click.option("--tolerance", type=click.FloatRange(min=0), metavar="SHARE",
+              help="Let --verify accept errors of float arithmetic up to this share of an output's largest magnitude;"
+                   " 0.01 by default where the NPU computes in float.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Verify every stage; trap races, unwritten reads and semaphores left over.")
 @click.option("--timing-only", is_flag=True, help="Only the clock: compute no tensors.")
 @click.option("--threads", type=int, default=1, metavar="N", help="Host threads of the emulator; 1 by default.")
@@ -184,7 +189,7 @@ def _compute(
 ) -> tuple[float, Verification | None]:
     """Runs the package, writes and verifies its outputs; the seconds are those of the run alone."""
     from tvm_ext.cli.tensors import made_up_inputs, write_outputs
-    from tvm_ext.cli.verify import Tolerance, verify
+    from tvm_ext.cli.verify import verify
     from tvm_ext.driver import PackageRunner
 
     assert compiled.package is not None
@@ -201,11 +206,21 @@ def _compute(
     if not options.verify:
         return seconds, None
     with talk.progress("verify"):
-        tolerance = Tolerance(options.tolerance_lsb, float_tail=bool(compiled.host_ops))
-        found = verify(options.reference or source.path, inputs, outputs, tolerance)
+        found = verify(options.reference or source.path, inputs, outputs, _tolerance(compiled, options))
     if source.quantization is None or options.reference is not None:
         return seconds, found
     return seconds, replace(found, reference=f"{found.reference} on the model quantised to {source.quantization.type}")
+
+
+def _tolerance(compiled: Compiled, options: RunOptions) -> Tolerance:
+    """Codes are exact; float operators of the host round as they please, those of the NPU to half precision."""
+    from tvm_ext.cli.session import computes_in_float
+    from tvm_ext.cli.verify import FLOAT_ROUNDING, HALF_ROUNDING, Tolerance
+
+    in_float = computes_in_float(compiled.programs.values())
+    usual = HALF_ROUNDING if in_float else FLOAT_ROUNDING if compiled.host_ops else 0.0
+    relative = usual if options.tolerance is None else options.tolerance
+    return Tolerance(options.tolerance_lsb, relative, codes_too=in_float)
 
 
 @contextmanager

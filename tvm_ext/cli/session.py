@@ -147,6 +147,11 @@ def _size_bytes(shape: Sequence[int], dtype: str) -> int:
     return prod(shape) * np.dtype(dtype).itemsize
 
 
+def computes_in_float(programs: Iterable[bytes]) -> bool:
+    """Whether the NPU rounds: any layer computes float values, rather than codes whose arithmetic is exact."""
+    return any(layer["in_float"] for data in programs for layer in Program.from_bytes(data).metadata["layers"])
+
+
 @contextmanager
 def emulator_of(package: Package | None) -> Iterator[Library | None]:
     """The emulator inside a package, so that no compiler is needed; None, this installation's, without one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -46,11 +47,30 @@ def verification_line(verification: Verification) -> str:
     head = f"verified against {verification.reference}: "
     if not verification.mismatches:
         return f"{head}all {verification.elements:,} elements equal"
-    steps = "unknown" if verification.max_lsb is None else f"{verification.max_lsb:.3g}"
     largest = "not finite" if verification.max_abs is None else f"{verification.max_abs:.6g}"
-    accepted = "" if verification.failures else ", which is accepted"
+    verdict = (
+        f"; {verification.failures:,} are beyond the tolerance" if verification.failures else ", which is accepted"
+    )
     return (f"{head}{verification.mismatches:,} of {verification.elements:,} elements differ, at most by {largest}"
-            f" (steps of the output's codes: {steps}){accepted}")  # fmt: skip
+            f" ({', '.join(_error_texts(verification))}){verdict}")  # fmt: skip
+
+
+def _error_texts(verification: Verification) -> Iterator[str]:
+    if verification.max_lsb is not None:
+        yield f"steps of the output's codes: {verification.max_lsb:.3g}"
+    if verification.max_relative is not None:
+        yield f"{verification.max_relative:.2g} of the largest value"
+    if verification.cosine is not None:
+        yield f"cosine {_nines(verification.cosine)}"
+    if verification.sqnr_db is not None:
+        yield f"{verification.sqnr_db:.1f} dB signal to noise"
+    if verification.top1_agreement is not None:
+        yield f"top-1 agrees on {verification.top1_agreement:.1%}"
+
+
+def _nines(cosine: float) -> str:
+    """To two digits behind the nines."""
+    return f"{cosine:.{min(12, max(4, 2 - floor(log10(max(1 - cosine, 1e-12)))))}f}"
 
 
 def _summary(run: Run, one_core_us: float | None) -> Table:

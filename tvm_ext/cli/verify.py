@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from npu_backend.errors import InputError
 from npu_backend.report.document import Verification
+from tvm_ext.accuracy import Accuracy
 from tvm_ext.float_resizes import with_float_resizes
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals, run_session, session_of
 from tvm_ext.uint8_codes import with_uint8_codes
@@ -22,23 +23,40 @@ Array = npt.NDArray[Any]
 
 
 _EXACT = "session.x64quantprecision"
-# Of the largest value: what float32 sums in another order may differ by. A wrong code upstream differs by far more.
+# Of an output's largest magnitude: what float32 sums in another order may differ by. A wrong code upstream differs by
+# far more.
 FLOAT_ROUNDING = 1e-4
+# The same for operators that round to half precision, one after the other.
+HALF_ROUNDING = 1e-2
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is no failure: `lsb` steps of an output's codes; with `float_tail`, rounding of outputs without codes."""
+    """What is no failure: `lsb` steps of an output's codes, and errors of float arithmetic.
+
+    Those are up to `relative` of an output's largest magnitude, as long as the cosine with the reference is not below
+    1 - relative^2. `codes_too`: float arithmetic is behind outputs of known step as well, and decides integers and
+    truth values (an index of the largest), of which that share may differ.
+    """
 
     lsb: float = 0.0
-    float_tail: bool = False
+    relative: float = 0.0
+    codes_too: bool = False
 
-    def bound(self, expected: Array, step: float | None) -> float:
-        """The largest difference of an output that is accepted."""
-        if step is not None:
-            return self.lsb * step
-        finite = np.abs(expected[np.isfinite(expected)])
-        return FLOAT_ROUNDING * float(finite.max(initial=0)) if self.float_tail else 0.0
+    def failures(
+        self, expected: Array, differences: npt.NDArray[np.float64], step: float | None, cosine: float | None
+    ) -> int:
+        """How many of the `differences`, those that are not 0, are too large."""
+        is_float = expected.dtype.kind == "f"
+        bound = 0.0 if step is None else self.lsb * step
+        if is_float and (step is None or self.codes_too):
+            bound = max(bound, self.relative * _largest(expected))
+        # Written so that what is no number counts.
+        failures = int((~(differences <= bound)).sum())
+        if not is_float:
+            return 0 if self.codes_too and failures <= self.relative * expected.size else failures
+        askew = step is None and (cosine is None or cosine < 1 - self.relative**2)
+        return max(failures, differences.size) if askew else failures
 
 
 def verify(path: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: Tolerance) -> Verification:
@@ -61,27 +79,51 @@ def compare(
     tolerance: Tolerance,
 ) -> Verification:
     """All elements of all outputs; `steps` gives the step of the codes behind a float output, where it is known."""
-    elements = mismatches = failures = 0
-    max_abs: float | None = 0.0
-    max_lsb: float | None = 0.0
-    for name, wanted in expected.items():
-        got = outputs[name]
-        if got.shape != wanted.shape or got.dtype != wanted.dtype:
-            raise InputError(f"output {name!r} is {got.dtype}{list(got.shape)}, {reference} gives {wanted.dtype}"
-                             f"{list(wanted.shape)}: compile the package from the same file")  # fmt: skip
-        different = ~_equal(got, wanted)
-        elements += got.size
-        mismatches += int(different.sum())
-        if not different.any():
-            continue
-        differences = _differences(got[different], wanted[different])
-        step = steps.get(name) if got.dtype.kind == "f" else 1.0
-        # Written so that what is no number counts.
-        failures += int((~(differences <= tolerance.bound(wanted, step))).sum())
-        largest = float(differences.max()) if np.isfinite(differences).all() else None
-        max_abs = _larger(max_abs, largest)
-        max_lsb = _larger(max_lsb, None if largest is None or step is None else largest / step)
-    return Verification(reference, elements, mismatches, max_lsb, max_abs, failures)
+    checked = [_check_output(reference, name, outputs[name], wanted, steps.get(name), tolerance)
+               for name, wanted in expected.items()]  # fmt: skip
+    accuracies = [each.accuracy for each in checked]
+    rows = sum(each.rows for each in accuracies)
+    return Verification(
+        reference=reference,
+        elements=sum(wanted.size for wanted in expected.values()),
+        mismatches=sum(each.mismatches for each in checked),
+        max_lsb=_worst(max, (each.max_lsb for each in checked)),
+        max_abs=_worst(max, (each.max_abs for each in accuracies)),
+        max_relative=_worst(max, (each.max_relative for each in accuracies)),
+        cosine=_worst(min, (each.cosine for each in accuracies)),
+        sqnr_db=min((each.sqnr_db for each in accuracies if each.sqnr_db is not None), default=None),
+        top1_agreement=sum(each.agreeing for each in accuracies) / rows if rows else None,
+        failures=sum(each.failures for each in checked),
+    )
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """One output."""
+
+    mismatches: int
+    failures: int
+    max_lsb: float | None
+    accuracy: Accuracy
+
+
+def _check_output(
+    reference: str, name: str, got: Array, wanted: Array, step: float | None, tolerance: Tolerance
+) -> _Checked:
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        raise InputError(f"output {name!r} is {got.dtype}{list(got.shape)}, {reference} gives {wanted.dtype}"
+                         f"{list(wanted.shape)}: compile the package from the same file")  # fmt: skip
+    accuracy = Accuracy()
+    accuracy.add(wanted, got)
+    different = ~_equal(got, wanted)
+    if not different.any():
+        return _Checked(0, 0, 0.0, accuracy)
+    differences = _differences(got[different], wanted[different])
+    if wanted.dtype.kind != "f":
+        step = 1.0
+    failures = tolerance.failures(wanted, differences, step, accuracy.cosine)
+    steps = None if step is None or accuracy.max_abs is None else accuracy.max_abs / step
+    return _Checked(differences.size, failures, steps, accuracy)
 
 
 def output_steps(model: onnx.ModelProto) -> dict[str, float]:
@@ -136,5 +178,12 @@ def _differences(got: Array, wanted: Array) -> npt.NDArray[np.float64]:
     return np.abs(got.astype(np.float64) - wanted.astype(np.float64))
 
 
-def _larger(left: float | None, right: float | None) -> float | None:
-    return None if left is None or right is None else max(left, right)
+def _largest(values: Array) -> float:
+    """The largest finite magnitude."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
+
+
+def _worst(choose: Callable[[Iterable[float]], float], figures: Iterable[float | None]) -> float | None:
+    """The largest or smallest, None if any is."""
+    known = [*figures]
+    return None if None in known or not known else choose(figure for figure in known if figure is not None)

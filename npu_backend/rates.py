@@ -1,0 +1,32 @@
+"""Whether a machine's MAC arrays take the data types of a graph."""
+
+from __future__ import annotations
+
+from npu_backend.errors import UnsupportedError
+from npu_backend.graph import Graph, Op
+from npu_backend.isa import DATA_TYPES
+from npu_backend.machine import load_machine, machine_names
+from npu_backend.machine_types import Machine
+from npu_backend.ops import spec_of
+
+
+def check_rates(graph: Graph, machine: Machine) -> None:
+    """Raises UnsupportedError for the first operator whose multiply-accumulates a core has no rate for."""
+    for op in graph.ops:
+        dtype = multiplied_type(graph, op)
+        lacking = [core.name for core in machine.cores if not core.type_rates[DATA_TYPES[dtype]]]
+        if lacking and spec_of(op).macs(graph, op):
+            able = ", ".join(name for name in machine_names() if _takes(load_machine(name), dtype)) or "none shipped"
+            raise UnsupportedError(
+                f"{op.kind} {op.name} multiplies {dtype}, for which {machine.name} has no rate (core {lacking[0]}):"
+                f" choose a machine that has one ({able}), or quantise the model with --quantize int8"
+            )
+
+
+def multiplied_type(graph: Graph, op: Op) -> str:
+    """The data type that the MAC array gets, that of the operator's first tensor."""
+    return next((graph.tensor(name).dtype for name in graph.activations(op)), graph.tensor(op.output).dtype)
+
+
+def _takes(machine: Machine, dtype: str) -> bool:
+    return all(core.type_rates[DATA_TYPES[dtype]] for core in machine.cores)

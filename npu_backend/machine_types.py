@@ -226,6 +226,11 @@ class Machine:
     synchronization: Synchronization
     energy: Energy
 
+    @property
+    def computes_float(self) -> bool:
+        """Whether every core multiplies float16 numbers, so that float operators may run here."""
+        return all(core.rates.float16 > 0 for core in self.cores)
+
     def take(self, cores: int) -> Machine:
         """The machine with its first `cores` cores only; the network keeps all its nodes.
 

@@ -5,53 +5,88 @@ from __future__ import annotations
 import numpy as np
 
 from npu_backend.ops import attributes as a
-from tvm_ext.convert import Lowering, clip_bounds
-from tvm_ext.functions import function_of, nodes_of, table_of
-from tvm_ext.matching import Match, is_call, shape_of
+from tvm_ext.functions import BINARY, function_of, table_of
+from tvm_ext.lowering import Lowering
+from tvm_ext.matching import Match
+
+# ONNX's comparisons, logic and powers; the rest is `functions.BINARY`.
+_BINARY = {
+    **BINARY, "Pow": "power", "Mod": "modulo", "Equal": "equal", "Greater": "greater",
+    "GreaterOrEqual": "greater_or_equal", "Less": "less", "LessOrEqual": "less_or_equal", "And": "and", "Or": "or",
+    "Xor": "xor",
+}  # fmt: skip
 
 
 def binary(match: Match, graph: Lowering) -> str:
-    """Add, Mul, Sub, Div, Max and Min, with what activation follows."""
-    operands = [graph.operand(match, index) for index in range(2)]
-    function = match.main.op.name.removeprefix("relax.")
-    if function == "add" and _is_repeated(shape_of(match.main.args[0]), match.output_shape):
+    """Functions of two tensors, of more one after the other, with what activation follows."""
+    function = _BINARY[match.node.op_type]
+    operands = [graph.read_aligned(match, index) for index in range(len(match.operands))]
+    if function == "add" and _is_repeated(match.shape(0), match.output_shape):
         # ONNX Runtime's add rounds the right operand's product first, and swaps the two where it repeats the left.
         operands.reverse()
-    result = graph.emit(match, "binary", operands, a.BinaryAttributes(function))
-    if "relu" in match.parts:
-        return graph.emit(match, "unary", [result], a.UnaryAttributes("relu"), label="relu")
-    if "clip" in match.parts:
-        return graph.emit(match, "unary", [result], a.UnaryAttributes("clip", clip_bounds(match)), label="clip")
-    return result
+    attributes = a.BinaryAttributes(function)
+    result, *rest = operands
+    for index, operand in enumerate(rest):
+        label = f"step{index}" if index + 1 < len(rest) else ""
+        result = graph.emit(match, "binary", [result, operand], attributes, label=label)
+    if match.activation is None:
+        return result
+    named = function_of(match.program, match.activation)
+    assert named is not None, match.activation.name
+    return graph.emit(match, "unary", [result], a.UnaryAttributes(*named), label=named[0])
+
+
+def mean_of_several(match: Match, graph: Lowering) -> str:
+    """Mean of several tensors."""
+    result, *rest = (graph.read_aligned(match, index) for index in range(len(match.operands)))
+    for index, operand in enumerate(rest):
+        result = graph.emit(match, "binary", [result, operand], a.BinaryAttributes("add"), label=f"sum{index}")
+    number = graph.number(match, 1 / len(match.operands), len(match.output_shape), "share")
+    return graph.emit(match, "binary", [result, number], a.BinaryAttributes("multiply"))
 
 
 def prelu(match: Match, graph: Lowering) -> str:
-    """PRelu with a slope for each index of one axis."""
-    shape = [1] * len(match.output_shape)
-    shape[int(match.attrs.axis)] = -1
-    slope = graph.constant_operand(match, match.operands[1], "slope", shape)
-    return graph.emit(match, "binary", [graph.operand(match, 0), slope], a.BinaryAttributes("prelu"))
+    """PRelu."""
+    operands = [graph.read_aligned(match, index) for index in range(2)]
+    return graph.emit(match, "binary", operands, a.BinaryAttributes("prelu"))
 
 
-def function_of_one(match: Match, graph: Lowering) -> str:
-    """Relu, Clip, LeakyRelu, PRelu, Elu, Selu, Celu, ThresholdedRelu, Sigmoid, HardSigmoid, HardSwish, Tanh, Softplus,
-    Softsign, Mish, Gelu, Erf, Exp, Log, Sqrt, Reciprocal, Pow, Neg, Abs, Sign, Sin, Cos, Floor, Ceil, Round, and chains
-    of them with Add, Sub, Mul, Div, Max and Min of the same tensor and constant numbers, as one table.
-    """
-    nodes = nodes_of(match)
-    named = function_of(nodes[0]) if len(nodes) == 1 else None
-    if named is not None:
-        return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes(*named))
-    if is_call(match.main, "relax.clip") and len(nodes) == 1:
-        bounds = tuple(float(bound.value) for bound in match.main.args[1:3])
-        return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes("clip", bounds))
+def select(match: Match, graph: Lowering) -> str:
+    """Where."""
+    return graph.emit(match, "select", [graph.read_aligned(match, index) for index in range(3)])
+
+
+def unary(match: Match, graph: Lowering) -> str:
+    """Functions of one tensor."""
+    named = function_of(match.program, match.node)
+    assert named is not None, match.node.name
+    return graph.emit(match, "unary", [graph.read(match)], a.UnaryAttributes(*named))
+
+
+def chain(match: Match, graph: Lowering) -> str:
+    """Chains of functions of one 8-bit tensor and constant numbers, as one table."""
     table = graph.builder.constant(f"{match.node.name}.table", table_of(match).view(np.uint8))
-    return graph.emit(match, "table", [graph.input(match), table])
+    return graph.emit(match, "table", [graph.read(match), table])
 
 
 def identity(match: Match, graph: Lowering) -> str:
     """A change of scale."""
-    return graph.emit(match, "unary", [graph.input(match)], a.UnaryAttributes("identity"))
+    return graph.recode(match, graph.read(match))
+
+
+def cast(match: Match, graph: Lowering) -> str:
+    """Cast between the NPU's data types."""
+    return graph.recode(match, graph.read(match))
+
+
+def quantize(match: Match, graph: Lowering) -> str:
+    """QuantizeLinear of a float tensor."""
+    return graph.emit(match, "quantize", [graph.stored(match)])
+
+
+def dequantize(match: Match, graph: Lowering) -> str:
+    """DequantizeLinear to a float tensor."""
+    return graph.emit(match, "dequantize", [graph.stored(match)], type=graph.float_type(match))
 
 
 def _is_repeated(shape: tuple[int, ...], output: tuple[int, ...]) -> bool:

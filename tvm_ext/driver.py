@@ -60,8 +60,8 @@ class FrontEnd:
     import_tvm_seconds: float
 
 
-def import_model(path: str | Path, shapes: Shapes | None = None) -> FrontEnd:
-    """Loads, cleans, imports and partitions a model.
+def import_model(path: str | Path, shapes: Shapes | None = None, *, computes_float: bool = False) -> FrontEnd:
+    """Loads, cleans, imports and partitions a model, for a machine that computes in float16 or does not.
 
     Raises ModelError for a file that is no valid model or lacks static shapes, UnsupportedError for an operator that
     TVM refuses.
@@ -72,7 +72,7 @@ def import_model(path: str | Path, shapes: Shapes | None = None) -> FrontEnd:
     with clock.stage("import_tvm"):
         from tvm_ext.relax import partition  # noqa: PLC0415
     with clock.stage("partition"):
-        partitioned = partition(model)
+        partitioned = partition(model, computes_float=computes_float)
     tvm_seconds = clock.seconds.pop("import_tvm")
     return FrontEnd(model, partitioned, clock.seconds, tvm_seconds)
 
@@ -84,6 +84,7 @@ def compile_model(
     cores: int,
     strategy: str,
     shapes: Shapes | None = None,
+    computes_float: bool = False,
     compile_graph: CompileGraph,
 ) -> CompiledModel:
     """Compiles a model; `compile_graph` makes a program file of each partition's graph.
@@ -91,9 +92,8 @@ def compile_model(
     `machine`, `cores` and `strategy` are only recorded: `compile_graph` knows them. Raises what `import_model` and
     `compile_graph` raise, and ToolchainError without a compiler.
     """
-    return compile_imported(
-        import_model(path, shapes), machine=machine, cores=cores, strategy=strategy, compile_graph=compile_graph
-    )
+    front = import_model(path, shapes, computes_float=computes_float)
+    return compile_imported(front, machine=machine, cores=cores, strategy=strategy, compile_graph=compile_graph)
 
 
 def compile_imported(

@@ -37,13 +37,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Imported:
-    """A Relax module whose ``main`` is the model, and the ONNX source of its variables.
+    """A Relax module whose ``main`` is the model, the ONNX source of its variables, and what each ONNX value became.
 
     `host_forms`: what the host runs for an operator that is one call of `whole`, by the ONNX node's name.
     """
 
     module: tvm.IRModule
     sources: Mapping[relax.Var, Source]
+    named: Mapping[str, relax.Expr]
     host_forms: Mapping[str, tvm.IRModule]
 
 
@@ -56,7 +57,7 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
         inliner = BranchInliner(importer.from_onnx(model.graph, opset_of(model)))
     module, sources = inliner.run(), importer.sources
     inner = {variable: sources[owner] for variable, owner in inliner.owners.items() if owner in sources}
-    return Imported(module, {**sources, **inner}, importer.host_forms)
+    return Imported(module, {**sources, **inner}, importer.named, importer.host_forms)
 
 
 class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
@@ -91,6 +92,12 @@ class _Importer(_NodeImporter):
         super().__init__()
         self.sources: dict[relax.Var, Source] = {}
         self.host_forms: dict[str, tvm.IRModule] = {}
+
+    @property
+    def named(self) -> Mapping[str, relax.Expr]:
+        """Variables and constants by ONNX name."""
+        return {name: value for name, value in self._nodes.items()
+                if isinstance(value, relax.Var | tvm.ir.GenericConst)}  # fmt: skip
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Left to `_construct_nodes`, which knows the node's name."""

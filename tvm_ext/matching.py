@@ -1,4 +1,8 @@
-"""A match of a pattern in an imported model, and what rules and converters ask of it."""
+"""A match: one ONNX operator of an imported model for the NPU, and what rules and converters ask of it.
+
+TVM spells an ONNX operator as one call or as twenty, differently in each release. What counts here is the ONNX node:
+its type, its attributes and the values it reads. TVM's module gives every value its static shape and data type.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,25 @@ from typing import Any
 import numpy as np
 import onnx
 import tvm
+from onnx import helper
 from tvm import relax
 
 from npu_backend.graph import Quantization
 from tvm_ext.importer import Source
 
-EIGHT_BIT = ("int8", "uint8")
+CODES = ("int8", "uint8", "int16", "uint16")
+FLOATS = ("float16", "float32")
+NUMBERS = ("int32", "int64", "bool")
 
 
 @dataclass(frozen=True)
 class Program:
     """The imported ``main`` indexed for matching.
 
-    `order`: the bound variables in program order. `values`: variable to expression (TVM's own map, for patterns).
-    `readers`: variable to the variables whose expressions read it. `codes`: quantisation of the variables that hold
-    8-bit codes, where it is known. `constants`: small ONNX constants by name. `host_forms`: as `Imported` has them.
+    `order`: the bound variables in program order. `values`: variable to expression. `readers`: variable to the
+    variables whose expressions read it. `named`: variables and constants by ONNX name. `codes`: quantisation of the
+    variables that hold codes, where it is known. `computes_float`: whether the machine takes float16 tensors.
+    `host_forms`: as `Imported` has them.
     """
 
     order: tuple[relax.Var, ...]
@@ -31,9 +39,10 @@ class Program:
     readers: Mapping[relax.Var, tuple[relax.Var, ...]]
     outputs: frozenset[relax.Var]
     sources: Mapping[relax.Var, Source]
+    named: Mapping[str, relax.Expr]
     codes: Mapping[relax.Var, Quantization]
-    constants: Mapping[str, np.ndarray]
     host_forms: Mapping[str, tvm.IRModule]
+    computes_float: bool
 
     def resolve(self, expression: relax.Expr) -> relax.Expr:
         """The expression a variable is bound to; anything else as it is."""
@@ -41,50 +50,91 @@ class Program:
             expression = self.values[expression]
         return expression
 
-    def resolve_tuple(self, expression: relax.Expr) -> relax.Expr:
-        """The tuple a variable is bound to; any other expression as it is."""
-        resolved = self.resolve(expression)
-        return resolved if isinstance(resolved, relax.Tuple) else expression
+    def operand(self, name: str) -> Operand | None:
+        """What a node reads under an ONNX name; None where it is left out."""
+        expression = self.named.get(name)
+        if expression is None:
+            return None
+        call = self.resolve(expression)
+        if not is_call(call, "relax.dequantize"):
+            # Data that never was quantised may be bound to a variable all the same.
+            return Operand(call if isinstance(call, tvm.ir.GenericConst) else expression)
+        source = self.resolve(call.args[0])
+        return Operand(source if isinstance(source, tvm.ir.GenericConst) else call.args[0], call)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a node reads: a variable or a constant, and the dequantise call through which it is read, if any."""
+
+    value: relax.Expr
+    dequantize: relax.Expr | None = None
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether it depends on the model's inputs."""
+        return isinstance(self.value, relax.Var)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Static extents."""
+        return shape_of(self.value)
+
+    @property
+    def dtype(self) -> str:
+        """Data type as it is stored."""
+        return dtype_of(self.value)
 
 
 @dataclass(frozen=True)
 class Match:
-    """One operator for the NPU: the variable it defines, and the parts of its pattern by name.
+    """One operator for the NPU: the variable it defines, and where that comes from.
 
-    `operands` are what it reads, in the operator's order: variables, and constants with the dequantise call around
-    them; `inputs` the variables among them; `inside` the variables that vanish into it.
+    `nodes`: the ONNX nodes it replaces, first the one that computes. `operands`: what that node reads, in ONNX's order.
+    `inside`: the variables that vanish into it. `activation`: a Relu or Clip that follows before the quantise.
     """
 
     program: Program
     root: relax.Var
-    parts: Mapping[str, relax.Expr]
-    operands: tuple[relax.Expr, ...]
+    nodes: tuple[onnx.NodeProto, ...]
+    operands: tuple[Operand | None, ...]
     inside: tuple[relax.Var, ...]
-    origin: tuple[onnx.NodeProto, ...]
-
-    @property
-    def inputs(self) -> tuple[relax.Var, ...]:
-        """The operands that are variables."""
-        return tuple(operand for operand in self.operands if isinstance(operand, relax.Var))
+    activation: onnx.NodeProto | None = None
 
     @property
     def node(self) -> onnx.NodeProto:
         """The ONNX node a user would call it by."""
-        return self.origin[0]
+        return self.nodes[0]
 
     @property
-    def main(self) -> relax.Expr:
-        """The call that computes, between dequantise and quantise."""
-        return self.parts["main"]
+    def inputs(self) -> tuple[relax.Var, ...]:
+        """The variables it reads, each once."""
+        computed = (operand.value for operand in self.operands if operand is not None and operand.is_computed)
+        return tuple(dict.fromkeys(computed))
 
-    @property
-    def attrs(self) -> Any:
-        """Attributes of the main call."""
-        return self.main.attrs
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node."""
+        return attribute_of(self.node, name, default)
 
-    def input_shape(self, index: int = 0) -> tuple[int, ...]:
-        """Extents of an input."""
-        return shape_of(self.inputs[index])
+    def operand(self, index: int) -> Operand | None:
+        """An operand; None where it is left out."""
+        return self.operands[index] if index < len(self.operands) else None
+
+    def array(self, index: int) -> np.ndarray | None:
+        """The values of a constant operand, dequantised where it is codes; None for any other."""
+        operand = self.operand(index)
+        return None if operand is None or operand.is_computed else values_of(operand)
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        """Extents of an operand that is there."""
+        operand = self.operand(index)
+        assert operand is not None, (self.node.name, index)
+        return operand.shape
+
+    def input_codes(self, index: int = 0) -> Quantization | None:
+        """Quantisation of a computed operand; None for floats, plain numbers, or where it is not known."""
+        operand = self.operand(index)
+        return self.program.codes.get(operand.value) if operand is not None and operand.is_computed else None
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -92,24 +142,19 @@ class Match:
         return shape_of(self.root)
 
     @property
-    def quantized_by(self) -> relax.Expr | None:
-        """The quantise call at the root, None where the match moves codes or leaves them."""
-        call = self.program.resolve(self.root)
-        return call if is_call(call, "relax.quantize") else None
-
-    @property
     def output_codes(self) -> Quantization | None:
-        """Quantisation of the output; None for float32."""
+        """Quantisation of the output; None for floats and plain numbers."""
         return self.program.codes.get(self.root)
 
-    def input_codes(self, index: int = 0) -> Quantization | None:
-        """Quantisation of an input; None for float32 or where it is not known."""
-        return self.program.codes.get(self.inputs[index])
+    @property
+    def is_quantized(self) -> bool:
+        """Whether a QuantizeLinear ends it."""
+        return is_call(self.program.values[self.root], "relax.quantize")
 
 
 @dataclass(frozen=True)
 class ConstantCodes:
-    """A dequantised constant: integers, scale and zero point per tensor or along `axis` of the stored array."""
+    """A dequantised constant: integers, scale and zero point per tensor or along `axis`."""
 
     values: np.ndarray
     scale: np.ndarray
@@ -117,13 +162,23 @@ class ConstantCodes:
     axis: int
 
 
+def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """An attribute's value: numbers, lists, text (decoded) or graphs."""
+    found = next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    return found.decode() if isinstance(found, bytes) else found
+
+
 def shape_of(expression: relax.Expr) -> tuple[int, ...]:
     """Static extents of a tensor expression."""
+    if isinstance(expression, tvm.ir.GenericConst):
+        return tuple(int(extent) for extent in expression.value.shape)
     return tuple(int(extent) for extent in expression.ty.shape)
 
 
 def dtype_of(expression: relax.Expr) -> str:
     """Data type name of a tensor expression."""
+    if isinstance(expression, tvm.ir.GenericConst):
+        return str(expression.value.dtype)
     return str(expression.ty.dtype.dtype) if hasattr(expression.ty.dtype, "dtype") else str(expression.ty.dtype)
 
 
@@ -139,51 +194,40 @@ def array_of(expression: relax.Expr) -> np.ndarray | None:
     return expression.value.numpy() if isinstance(expression, tvm.ir.GenericConst) else None
 
 
-def constant_codes(program: Program, expression: relax.Expr) -> ConstantCodes | None:
-    """The dequantised constant behind `expression`, reshapes and transposes of it looked through."""
-    call = program.resolve(expression)
-    while is_call(call, "relax.permute_dims", "relax.reshape"):
-        call = program.resolve(call.args[0])
-    if not is_call(call, "relax.dequantize"):
+def constant_codes(operand: Operand | None) -> ConstantCodes | None:
+    """Codes of a constant that is read through a dequantise call; None for any other operand."""
+    if operand is None or operand.is_computed or operand.dequantize is None:
         return None
-    values, scale, zero_point = (array_of(program.resolve(argument)) for argument in call.args)
+    values, (scale, zero_point) = array_of(operand.value), map(array_of, operand.dequantize.args[1:3])
     if values is None or scale is None or zero_point is None:
         return None
-    return ConstantCodes(values, scale, zero_point, int(call.attrs.axis) % max(values.ndim, 1))
+    return ConstantCodes(values, scale, zero_point, int(operand.dequantize.attrs.axis) % max(values.ndim, 1))
 
 
-def float_constant(program: Program, expression: relax.Expr) -> np.ndarray | None:
-    """The float constant behind `expression`, reshapes looked through."""
-    call = program.resolve(expression)
-    while is_call(call, "relax.reshape"):
-        call = program.resolve(call.args[0])
-    return array_of(call)
+def values_of(operand: Operand) -> np.ndarray:
+    """The values of a constant operand: as they are, or float32 where it is codes."""
+    codes = constant_codes(operand)
+    if codes is None:
+        values = array_of(operand.value)
+        assert values is not None, operand
+        return values
+    along = [-1 if axis == codes.axis and codes.scale.size > 1 else 1 for axis in range(codes.values.ndim)]
+    zero_point = codes.zero_point.astype(np.int32).reshape(along if codes.zero_point.size > 1 else ())
+    return np.asarray((codes.values.astype(np.int32) - zero_point).astype(np.float32) * codes.scale.reshape(along))
 
 
-def operand_codes(program: Program, expression: relax.Expr, dtype: str) -> tuple[np.ndarray, Quantization] | None:
+def shared_codes(operand: Operand, dtype: str) -> tuple[np.ndarray, Quantization] | None:
     """Codes and quantisation of a constant operand, None where ONNX Runtime uses its float values.
 
     It does so for codes of another type than the result's or with a scale per channel; and for int8 codes that all lie
     in [-64, 64], which its optimiser leaves int8 while it turns everything around them into uint8.
     """
-    codes = constant_codes(program, expression)
+    codes = constant_codes(operand)
     if codes is None or codes.values.dtype.name != dtype or codes.scale.size != 1:
         return None
     if dtype == "int8" and int(np.abs(codes.values.astype(np.int16)).max(initial=0)) <= 64:
         return None
     return codes.values, Quantization(float(codes.scale.reshape(())), int(codes.zero_point.reshape(())))
-
-
-def operand_values(program: Program, expression: relax.Expr) -> np.ndarray:
-    """The float32 values of a constant operand, dequantised where it is codes."""
-    codes = constant_codes(program, expression)
-    if codes is None:
-        values = float_constant(program, expression)
-        assert values is not None, expression
-        return values
-    along = [-1 if axis == codes.axis and codes.scale.size > 1 else 1 for axis in range(codes.values.ndim)]
-    centred = codes.values.astype(np.int32) - codes.zero_point.astype(np.int32).reshape(along)
-    return np.asarray(centred.astype(np.float32) * codes.scale.reshape(along))
 
 
 def quantization_of_call(program: Program, call: relax.Expr) -> Quantization | None:

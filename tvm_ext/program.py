@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
-import onnx
-from onnx import numpy_helper
 from tvm import relax
 
 from npu_backend.graph import Quantization
 from tvm_ext.importer import Imported
-from tvm_ext.matching import Program, dtype_of, is_call, quantization_of_call, variables_in
-
-# Operators whose output holds the codes of their (first) input.
-_KEEPS_CODES = (
-    "relax.reshape", "relax.permute_dims", "relax.strided_slice", "relax.squeeze", "relax.expand_dims",
-    "relax.flatten", "relax.nn.pad", "relax.nn.max_pool2d", "relax.image.resize2d", "relax.concat",
-)  # fmt: skip
-_LARGEST_PARAMETER = 64
+from tvm_ext.matching import CODES, Program, dtype_of, is_call, quantization_of_call, variables_in
+from tvm_ext.nodes import ENTRIES
 
 
-def index_program(imported: Imported, model: onnx.ModelProto) -> Program:
-    """Indexes ``main``; `model` is the ONNX model it came from."""
+def index_program(imported: Imported, *, computes_float: bool) -> Program:
+    """Indexes ``main`` for a machine that computes float16 or does not."""
     main = imported.module["main"]
     values = {binding.var: binding.value for block in main.body.blocks for binding in block.bindings}
     readers: dict[relax.Var, list[relax.Var]] = {}
@@ -31,39 +23,46 @@ def index_program(imported: Imported, model: onnx.ModelProto) -> Program:
             readers.setdefault(read, []).append(variable)
     program = Program(
         order=tuple(values),
-        values=relax.analysis.get_var2val(main),
+        values=values,
         readers={variable: tuple(users) for variable, users in readers.items()},
         outputs=frozenset(variables_in(main.body.body)),
         sources=imported.sources,
+        named=imported.named,
         codes={},
-        constants=_small_constants(model),
         host_forms=imported.host_forms,
+        computes_float=computes_float,
     )
-    return Program(**{**vars(program), "codes": _codes(program, values)})
+    return replace(program, codes=_codes(program))
 
 
-def _small_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Constants that can be an operator's parameters rather than data."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-            if prod(tensor.dims) == 1 or (len(tensor.dims) == 1 and tensor.dims[0] <= _LARGEST_PARAMETER)}  # fmt: skip
-
-
-def _codes(program: Program, values: dict[relax.Var, relax.Expr]) -> dict[relax.Var, Quantization]:
+def _codes(program: Program) -> dict[relax.Var, Quantization]:
     """Forwards from quantise calls through data movement, then backwards from dequantise calls to model inputs."""
     codes: dict[relax.Var, Quantization] = {}
-    for variable, value in values.items():
-        found = quantization_of_call(program, value) if is_call(value, "relax.quantize") else None
-        if found is None and is_call(value, *_KEEPS_CODES):
-            found = _common([codes.get(read) for read in variables_in(value)])
+    for variable, value in program.values.items():
+        if is_call(value, "relax.quantize"):
+            found = quantization_of_call(program, value)
+        else:
+            found = _common([codes.get(read) for read in _moved(program, variable)])
         if found is not None:
             codes[variable] = found
-    for variable, value in reversed(values.items()):
-        found = quantization_of_call(program, value) if is_call(value, "relax.dequantize") else codes.get(variable)
-        if found is not None and is_call(value, "relax.dequantize", *_KEEPS_CODES):
-            for read in variables_in(value):
-                if dtype_of(read) in ("int8", "uint8"):
+    for variable, value in reversed(list(program.values.items())):
+        dequantize = is_call(value, "relax.dequantize")
+        found = quantization_of_call(program, value) if dequantize else codes.get(variable)
+        if found is not None:
+            for read in variables_in(value) if dequantize else _moved(program, variable):
+                if dtype_of(read) in CODES:
                     codes.setdefault(read, found)
     return codes
+
+
+def _moved(program: Program, variable: relax.Var) -> Sequence[relax.Var]:
+    """The codes that a node moves as they are to this variable; none where it computes."""
+    source = program.sources.get(variable)
+    entry = ENTRIES.get(source.node.op_type) if source is not None else None
+    if source is None or entry is None or not entry.on_codes or is_call(program.values[variable], "relax.dequantize"):
+        return ()
+    reads = (program.named.get(name) for name in source.node.input)
+    return [read for read in reads if isinstance(read, relax.Var) and dtype_of(read) in CODES]
 
 
 def _common(found: list[Quantization | None]) -> Quantization | None:

@@ -10,9 +10,11 @@ import tvm
 from tvm import relax
 
 from npu_backend.graph import Graph, GraphBuilder, Tensor
-from tvm_ext.convert import Lowering
+from npu_backend.ops import append_op
+from tvm_ext.candidates import CODING
 from tvm_ext.find import Found, find_matches
 from tvm_ext.importer import import_onnx
+from tvm_ext.lowering import Lowering
 from tvm_ext.matching import Program, dtype_of, shape_of, variables_in
 from tvm_ext.outline import MATCH_ATTRIBUTE, merge, outline, partitions
 from tvm_ext.package import HostOp, NpuOp
@@ -33,10 +35,13 @@ class Partitioned:
     outputs: tuple[tuple[tuple[int, ...], str], ...]
 
 
-def partition(model: onnx.ModelProto) -> Partitioned:
-    """Imports a cleaned model, gives the NPU what it can run and says of every other operator why not."""
+def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partitioned:
+    """Imports a cleaned model, gives the NPU what it can run and says of every other operator why not.
+
+    `computes_float`: whether the machine takes float16 tensors; without, float operators stay on the host.
+    """
     imported = import_onnx(model)
-    program = index_program(imported, model)
+    program = index_program(imported, computes_float=computes_float)
     findings = find_matches(program)
     matches = [found.match for found in findings.found]
     module = merge(outline(imported.module, program, matches))
@@ -45,7 +50,9 @@ def partition(model: onnx.ModelProto) -> Partitioned:
     for symbol, function in functions.items():
         part = _Part.of(function, findings.found)
         graphs[symbol] = build_graph(f"{model.graph.name}.{symbol}" if len(functions) > 1 else model.graph.name, part)
-        npu_ops += [NpuOp(node.name, node.op_type, symbol) for found in part.found for node in found.match.origin]
+        npu_ops += [
+            NpuOp(node.name, node.op_type, symbol) for found in part.found for node in _operators(found.match.nodes)
+        ]
     outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in _result_variables(imported.module["main"]))
     return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops, outputs)
 
@@ -84,8 +91,9 @@ class _Part:
 
 def build_graph(name: str, part: _Part) -> Graph:
     """The NPU graph of a partition; ports carry the names of the ONNX values."""
-    lowering = Lowering(GraphBuilder(name), {})
     program = part.found[0].match.program
+    read = {variable for found in part.found for variable in found.match.inputs}
+    lowering = Lowering(GraphBuilder(name), frozenset(part.outputs) - read)
     for variable in part.inputs:
         value = _value_name(program, variable)
         codes = program.codes.get(variable)
@@ -94,8 +102,26 @@ def build_graph(name: str, part: _Part) -> Graph:
     for found in part.found:
         lowering.tensors[found.match.root] = found.entry.converter(found.match, lowering)
     for variable in part.outputs:
-        lowering.builder.output(lowering.tensors[variable], _value_name(program, variable))
+        lowering.builder.output(_leaving(lowering, variable, part), _value_name(program, variable))
     return lowering.builder.freeze()
+
+
+def _leaving(lowering: Lowering, variable: relax.Var, part: _Part) -> str:
+    """The tensor of an output in the data type that the host expects."""
+    tensor, wanted = lowering.tensors[variable], dtype_of(variable)
+    if lowering.builder.tensors[tensor].dtype == wanted:
+        return tensor
+    origin = next(_names(found.match.nodes) for found in part.found if found.match.root.same_as(variable))
+    return append_op(lowering.builder, "cast", [tensor], name=f"{tensor}.{wanted}", dtype=wanted, origin=origin)
+
+
+def _operators(nodes: Sequence[onnx.NodeProto]) -> Sequence[onnx.NodeProto]:
+    """The nodes without the coding that goes with another operator."""
+    return [node for node in nodes if node.op_type not in CODING] or nodes[:1]
+
+
+def _names(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
+    return tuple(node.name for node in nodes)
 
 
 def _value_name(program: Program, variable: relax.Var) -> str:

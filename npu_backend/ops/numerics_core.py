@@ -104,6 +104,16 @@ def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
         return real.astype(dtype) if dtype.kind == "f" else np.asarray(real != 0)
 
 
+def to_half(values: npt.ArrayLike) -> npt.NDArray[np.float16]:
+    """A float constant as float16, finite values beyond its range at the nearest end of it (65504).
+
+    Models write "minus infinity" as the lowest float32, in attention masks for one: as a true infinity it would make
+    NaN of the differences that a softmax takes, where the reference has 0.
+    """
+    given, largest = np.asarray(values, FLOAT), FLOAT(np.finfo(np.float16).max)
+    return np.where(np.isfinite(given), np.clip(given, -largest, largest), given).astype(np.float16)
+
+
 def _truncate(real: FloatArray, dtype: np.dtype[np.generic]) -> IntegerArray:
     low, high = integer_range(dtype)
     inside = (real >= FLOAT(low)) & (real < -FLOAT(low))

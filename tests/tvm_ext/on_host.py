@@ -30,7 +30,7 @@ def on_host(model: onnx.ModelProto, feed: Feed) -> list[np.ndarray]:
     """The outputs, computed by TVM."""
     cleaned = clean(model)
     imported = import_onnx(cleaned)
-    module = outline(imported.module, index_program(imported, cleaned), [])
+    module = outline(imported.module, index_program(imported, computes_float=False), [])
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     results = machine["main"](*[tvm.runtime.tensor(feed[value.name]) for value in cleaned.graph.input])
     return [item.numpy() for item in ([results] if hasattr(results, "numpy") else results)]

@@ -108,7 +108,7 @@ def stopped(
 
     with source_of(model, options, quantizing, talk) as source, talk.progress("compile") as step:
         step(IMPORT_STAGE, None)
-        front = import_model(source.path, plan.shapes)
+        front = import_model(source.path, plan.shapes, computes_float=plan.machine.computes_float)
         stages = [_stage(graph, plan, stop_after) for graph in front.partitioned.graphs.values()]
     for stage in stages:
         if dump:

@@ -100,13 +100,13 @@ def _list_operators(markdown: Path | None) -> None:
         write_atomically(markdown, coverage.operators_markdown().encode())
         return
     talk = Talk()
-    forms = _text_table("ONNX operators", "forms", "limits")
+    forms = _text_table("ONNX operators", "what becomes of them", "limits")
     for row in coverage.taken():
-        forms.add_row(row.operators, ", ".join(row.forms), ". ".join(row.limits))
+        forms.add_row(", ".join(row.operators), row.meaning, ". ".join(row.limits))
     kinds = _text_table("on the NPU", "meaning", "may be divided along")
     for kind in coverage.kinds():
         kinds.add_row(kind.kind, kind.meaning, kind.split_axes)
-    talk.show(forms, "", coverage.FORMS, f"Of every operator in {coverage.QUANTIZED}:")
+    talk.show(forms, "", coverage.FORMS, "Of every operator:")
     talk.show(*(f"  {text}" for text in coverage.common_limits()))
     talk.show(f"QOperator forms: {', '.join(coverage.rewritten())}", "", kinds)
 

@@ -86,7 +86,7 @@ def compile_file(path: Path, plan: Plan, step: Step, *, programs_only: bool = Fa
     Raises what `tvm_ext.driver.compile_model` does.
     """
     step("import", None)
-    front = import_model(path, plan.shapes)
+    front = import_model(path, plan.shapes, computes_float=plan.machine.computes_float)
     compiler = ProgramCompiler(plan, step, check)
     if programs_only:
         return _programs_only(path, front, compiler)

@@ -1,0 +1,90 @@
+"""From matches to what moves elements, of whatever type: shapes, slices, joins, look-ups, images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npu_backend.ops import attributes as a
+from npu_backend.ops.numerics_conv import activation_bounds
+from tvm_ext.lowering import Lowering
+from tvm_ext.matching import Match, dtype_of
+
+
+def reshape(match: Match, graph: Lowering) -> str:
+    """Reshape, Flatten, Squeeze and Unsqueeze."""
+    return _moved(match, graph, "reshape", a.ReshapeAttributes(match.output_shape))
+
+
+def transpose(match: Match, graph: Lowering) -> str:
+    """Transpose."""
+    rank = len(match.output_shape)
+    order = match.attribute("perm") or list(reversed(range(rank)))
+    return _moved(match, graph, "transpose", a.TransposeAttributes(tuple(int(axis) for axis in order)))
+
+
+def concat(match: Match, graph: Lowering) -> str:
+    """Concat; inputs of another scale are requantised by the operator."""
+    axis = match.attribute("axis") % len(match.output_shape)
+    inputs = [graph.read(match, index) for index in range(len(match.operands))]
+    return graph.emit(match, "concat", inputs, a.ConcatAttributes(axis))
+
+
+def slice_(match: Match, graph: Lowering) -> str:
+    """Slice, and the parts of a Split."""
+    shape = match.shape()
+    bounds = [(0, extent, 1) for extent in shape]
+    starts, stops, axes, steps = (match.array(index) for index in range(1, 5))
+    assert starts is not None
+    assert stops is not None
+    for at in range(len(starts)):
+        axis = at if axes is None else int(axes[at]) % len(shape)
+        step = 1 if steps is None else int(steps[at])
+        bounds[axis] = slice(int(starts[at]), int(stops[at]), step).indices(shape[axis])
+    return _moved(match, graph, "slice", a.SliceAttributes(*zip(*bounds, strict=True)))
+
+
+def pad(match: Match, graph: Lowering) -> str:
+    """Pad; requantised first, so that the padding is exact in the output's codes."""
+    rank = len(match.shape())
+    widths, value, axes = (match.array(index) for index in range(1, 4))
+    assert widths is not None
+    before, after = [0] * rank, [0] * rank
+    chosen = range(rank) if axes is None else [int(axis) % rank for axis in axes]
+    for at, axis in enumerate(chosen):
+        before[axis], after[axis] = int(widths[at]), int(widths[at + len(widths) // 2])
+    source = graph.recode(match, graph.read(match))
+    number = _padding(match, 0.0 if value is None or not value.size else float(value.reshape(-1)[0]))
+    attributes = a.PadAttributes(tuple(before), tuple(after), number)
+    return graph.emit(match, "pad", [source], attributes)
+
+
+def _padding(match: Match, value: float) -> int | float:
+    """The padding in the elements of the output: a code, or the number itself."""
+    codes, dtype = match.output_codes, dtype_of(match.root)
+    if codes is None or not match.is_quantized:
+        return value if dtype.startswith("float") else int(value)
+    return activation_bounds(value, value, np.float32(codes.scale), codes.zero_point, np.dtype(dtype))[0]
+
+
+def resize(match: Match, graph: Lowering) -> str:
+    """Resize."""
+    attributes = resize_attributes(match)
+    if attributes.function == "nearest":
+        return graph.on_image_moved(match, "resize2d", attributes)
+    return graph.on_image(match, "resize2d", attributes)
+
+
+def resize_attributes(match: Match) -> a.ResizeAttributes:
+    """Interpolation, sizes and scales as ONNX computes coordinates with them."""
+    (_, _, height, width), (_, _, rows, columns) = match.shape(), match.output_shape
+    scales = float(np.float32(rows) / np.float32(height)), float(np.float32(columns) / np.float32(width))
+    function = {"nearest": "nearest", "linear": "bilinear", "cubic": "cubic"}[match.attribute("mode", "nearest")]
+    return a.ResizeAttributes(
+        function, (rows, columns), scales, match.attribute("coordinate_transformation_mode", "half_pixel"),
+        match.attribute("nearest_mode", "round_prefer_floor"),
+    )  # fmt: skip
+
+
+def _moved(match: Match, graph: Lowering, kind: str, attributes: object) -> str:
+    """Elements moved as they are, then recoded where the output's differ."""
+    return graph.recode(match, graph.move(match, kind, graph.read(match), attributes))

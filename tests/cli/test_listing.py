@@ -49,7 +49,12 @@ def test_every_operator_is_listed(capsys: Capture) -> None:
 
 def test_operators_of_the_front_end_are_listed(capsys: Capture) -> None:
     out = npuc(capsys, "ops").out
-    for text in ("ConvTranspose", "QDQ, codes", "Quantised tensors must be int8 or uint8", "QLinearConv, "):
+    for text in (
+        "ConvTranspose",
+        "between DequantizeLinear and QuantizeLinear",
+        "Only the first output of the operator",
+        "QLinearConv, ",
+    ):
         assert text in out
 
 

@@ -14,6 +14,7 @@ from models.cache import write_atomically
 from models.count import count
 from models.fetch import fetch
 from npu_backend.errors import NpuError
+from tvm_ext.quantize import ACTIVATION_TYPES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,9 +47,9 @@ def main() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ONNX file to write.")
 @click.option("--size", type=int, help="Input height and width in pixels; the paper's by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights.")
-@click.option("--quantized/--float", default=True, help="Quantise to int8 (the default) or leave float32.")
-@click.option("--activation", type=click.Choice(["uint8", "int8"]), default="uint8", show_default=True)
-@click.option("--symmetric", is_flag=True, help="Zero points of 0; needs --activation int8.")
+@click.option("--quantized/--float", default=True, help="Quantise (the default) or leave float32.")
+@click.option("--activation", type=click.Choice(ACTIVATION_TYPES), default="uint8", show_default=True)
+@click.option("--symmetric", is_flag=True, help="Zero points of 0; needs a signed --activation.")
 @click.option("--per-tensor", is_flag=True, help="One weight scale per tensor, not per channel.")
 @click.option("--form", type=click.Choice(["qdq", "qoperator"]), default="qdq", show_default=True)
 @click.option("--images", type=int, help="Calibration photographs; 8, or fewer for large networks, by default.")

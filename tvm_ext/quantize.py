@@ -22,17 +22,21 @@ from tvm_ext.calibration import Feed, check_feeds
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals
 
 LOG = logging.getLogger("npuc.quantize")
-TYPES = ("uint8", "int8")
+WEIGHT_TYPES = ("uint8", "int8")
+ACTIVATION_TYPES = (*WEIGHT_TYPES, "uint16", "int16")
+SIGNED = ("int8", "int16")
 FORMS = ("qdq", "qoperator")
 # QuantizeLinear and DequantizeLinear know a channel axis from opset 13 on.
 MINIMUM_OPSET = 13
+# And 16-bit codes from 21 on; before, ONNX Runtime's own domain has them.
+MINIMUM_WIDE_OPSET = 21
 # Weights are graph inputs too before version 4, which is over here; 8 goes with opset 13 and later.
 MINIMUM_IR_VERSION = 8
 # On the NPU these are exact between codes; in float they would break a network into many partitions.
 ELEMENTWISE = ("Abs", "Div", "HardSigmoid", "HardSwish", "Max", "Min", "Neg", "PRelu", "Sub")
 LARGEST_MODEL_BYTES = (1 << 31) - 1
 # Part of the cache key: raise it when this file changes what it produces.
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 PURPOSE = "quantising"
 _CODING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _INTEGER_PREFIXES = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DynamicQuantize")
@@ -48,18 +52,14 @@ class Settings:
     form: str = "qdq"
     symmetric: bool = False
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether activations have 16 bits."""
+        return self.activation_type.endswith("16")
+
 
 # What the name given to --quantize stands for.
-PRESETS = {"int8": Settings()}
-
-
-def preset(name: str) -> Settings:
-    """The settings of `--quantize NAME`; raises OptionError for a type the NPU does not run."""
-    if name not in PRESETS:
-        known = ", ".join(f"{kind} ({settings.activation_type} activations, {settings.weight_type} weights)"
-                          for kind, settings in PRESETS.items())  # fmt: skip
-        raise OptionError(f"the NPU runs no convolution on {name} activations; use {known}")
-    return PRESETS[name]
+PRESETS = {"int8": Settings(), "int16": Settings(activation_type="uint16")}
 
 
 def quantize(
@@ -104,15 +104,18 @@ def check_model(model: onnx.ModelProto) -> None:
 
 def _check_settings(settings: Settings, calibration: Sequence[Feed]) -> None:
     choices = (
-        ("activation_type", settings.activation_type, TYPES),
-        ("weight_type", settings.weight_type, TYPES),
+        ("activation_type", settings.activation_type, ACTIVATION_TYPES),
+        ("weight_type", settings.weight_type, WEIGHT_TYPES),
         ("form", settings.form, FORMS),
     )
     for name, value, known in choices:
         if value not in known:
             raise OptionError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
-    if settings.symmetric and settings.activation_type == "uint8":
-        raise OptionError("symmetric activations need activation_type 'int8', not 'uint8'")
+    if settings.symmetric and settings.activation_type not in SIGNED:
+        raise OptionError(f"symmetric activations need a signed activation_type ({', '.join(SIGNED)}), not"
+                          f" {settings.activation_type!r}")  # fmt: skip
+    if settings.is_wide and settings.form != "qdq":
+        raise OptionError(f"{settings.activation_type} activations come in form 'qdq' only, not {settings.form!r}")
     if not calibration:
         raise OptionError("quantising needs at least one calibration sample, got none")
 
@@ -154,7 +157,7 @@ def _quantize(model: onnx.ModelProto, calibration: Sequence[Feed], settings: Set
     onnxruntime = import_onnx_runtime(PURPOSE)
     with tempfile.TemporaryDirectory(prefix="npu_quantize.") as folder:
         try:
-            prepared = _folded(onnxruntime, _raise_opset(model), Path(folder))
+            prepared = _folded(onnxruntime, _raise_opset(model, settings), Path(folder))
             quantized = _tidy(_quantize_static(prepared, calibration, settings, Path(folder)), model)
         except _quantiser_errors(onnxruntime) as error:
             raise ModelError(f"{model.graph.name}: ONNX Runtime's quantiser failed: {error}") from error
@@ -175,7 +178,7 @@ def _quantize_static(
 ) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static  # noqa: PLC0415
 
-    types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+    types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8, "uint16": QuantType.QUInt16, "int16": QuantType.QInt16}
     source, target = folder / "prepared.onnx", folder / "quantized.onnx"
     onnx.save(prepared, source)
     with _root_log_as_info():
@@ -222,9 +225,10 @@ def _root_log_as_info() -> Iterator[None]:
             LOG.info("%s", message)
 
 
-def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def _raise_opset(model: onnx.ModelProto, settings: Settings) -> onnx.ModelProto:
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return model if opset >= MINIMUM_OPSET else onnx.version_converter.convert_version(model, MINIMUM_OPSET)
+    least = MINIMUM_WIDE_OPSET if settings.is_wide else MINIMUM_OPSET
+    return model if opset >= least else onnx.version_converter.convert_version(model, least)
 
 
 def _folded(onnxruntime: Any, model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:

@@ -20,6 +20,8 @@ from npu_backend.rates import multiplied_type
 from npu_backend.stages import DramLayout, Fused, Partitioned, Placed
 from npu_backend.strategies import Strategy
 
+WIDE_CODES = ("uint16", "int16")
+
 
 def emit(synchronized: Synchronized, strategy: Strategy) -> Program:
     """The program of a whole graph."""
@@ -120,6 +122,7 @@ def _layer(partitioned: Partitioned, placed: Placed, index: int) -> dict[str, An
         "tiles": [len(tiling.parts) if tiling else 0 for tiling in tilings],
         "data_type": multiplied_type(fused.graph, layer.anchor),
         "in_float": any(_rounds(fused.graph, op) for op in layer.ops),
+        "wide_codes": any(fused.graph.tensor(op.output).dtype in WIDE_CODES for op in layer.ops),
         "macs": sum(spec_of(op).macs(fused.graph, op) for op in layer.ops),
         "resident": layer.output in placed.scheduled.tiled.resident.residencies,
     }

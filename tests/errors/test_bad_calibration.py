@@ -146,12 +146,6 @@ def test_quantised_already(mistake: Mistake, tmp_path: Path) -> None:
     assert "the model is quantised already; leave out --quantize" in mistake(model, "random")
 
 
-def test_type_the_npu_does_not_run(model: Path, capsys: Capture) -> None:
-    result = npuc(capsys, "run", model, "--quantize", "int16", "--calibration", "random")
-    assert result.code == 2
-    assert "use int8 (uint8 activations, int8 weights)" in result.err
-
-
 def test_package_is_compiled_already(tmp_path: Path, capsys: Capture) -> None:
     package = tmp_path / "model.tar"
     package.touch()
@@ -165,9 +159,9 @@ def test_package_is_compiled_already(tmp_path: Path, capsys: Capture) -> None:
     [
         (["--quantize", "int8"], "--quantize needs --calibration"),
         (["--quantize", "int4", "--calibration", "random"], "'int4' is not one of"),
-        (["--calibration", "random"], "--calibration goes with --quantize int8"),
-        (["--preprocess", "mean=1"], "--preprocess goes with --quantize int8"),
-        (["--save-quantized", "x.onnx"], "--save-quantized goes with --quantize int8"),
+        (["--calibration", "random"], "--calibration goes with --quantize; give both"),
+        (["--preprocess", "mean=1"], "--preprocess goes with --quantize; give both"),
+        (["--save-quantized", "x.onnx"], "--save-quantized goes with --quantize; give both"),
         (["--quantize", "int8", "--calibration", "random", "--save-quantized", "none/x.onnx"], "there is no directory"),
     ],
 )

@@ -17,6 +17,8 @@ from models.photographs import photograph
 from models.quantize import Settings, build_quantized, calibration_feeds, float_nodes, quantize
 from npu_backend.errors import InputError, ModelError, OptionError
 from npu_backend.toolchain import CACHE_VARIABLE
+from tvm_ext.quantization_error import measure_error
+from tvm_ext.quantize import PRESETS
 
 SIZES = {
     "inception_v3": 107,
@@ -78,7 +80,7 @@ def integer_activations(model: onnx.ModelProto, image: NDArray[np.float32]) -> d
         if node.op_type == "QuantizeLinear":
             exposed.graph.output.append(onnx.helper.make_empty_tensor_value_info(node.output[0]))
     outputs = run(exposed, image, optimise=False)
-    return {name: value for name, value in outputs.items() if value.dtype in (np.uint8, np.int8)}
+    return {name: value for name, value in outputs.items() if value.dtype.kind in "iu"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -112,7 +114,16 @@ def test_nothing_stays_in_float_and_shapes_are_inferred(name: str) -> None:
     assert {node.output[0] for node in model.graph.node} <= shaped
 
 
-@pytest.mark.parametrize("settings", [Settings("int8"), Settings("int8", symmetric=True), Settings(per_channel=False)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings("int8"),
+        Settings("int8", symmetric=True),
+        Settings(per_channel=False),
+        Settings("uint16"),
+        Settings("int16", symmetric=True),
+    ],
+)
 def test_other_settings_run(settings: Settings) -> None:
     model = small_network()
     quantised = quantize(model, calibration_feeds(model, IMAGES), **vars(settings))
@@ -120,6 +131,18 @@ def test_other_settings_run(settings: Settings) -> None:
     assert types == {np.dtype(settings.activation_type)}
     kept = [node.op_type for node in quantised.graph.node if node.op_type == "Clip"]
     assert len(kept) == (2 if settings.symmetric else 0)
+
+
+def test_sixteen_bits_are_closer_than_eight() -> None:
+    model = small_network()
+    feeds = calibration_feeds(model, IMAGES)
+    errors = {
+        name: measure_error(model, quantize(model, feeds, **vars(settings)), feeds)[0].sqnr_db
+        for name, settings in PRESETS.items()
+    }
+    assert errors["int8"] is not None
+    assert errors["int16"] is not None
+    assert errors["int16"] > errors["int8"] + 6
 
 
 def test_a_network_of_the_registry_by_name() -> None:
@@ -192,7 +215,8 @@ def test_the_cache_holds_one_file_per_setting(monkeypatch: pytest.MonkeyPatch, t
         ({"activation_type": "int4"}, "uint8, int8"),
         ({"weight_type": "int2"}, "uint8, int8"),
         ({"form": "tflite"}, "qdq, qoperator"),
-        ({"symmetric": True}, "int8"),
+        ({"symmetric": True}, "int8, int16"),
+        ({"activation_type": "int16", "form": "qoperator"}, "int16 activations come in form 'qdq' only"),
         ({"calibration": []}, "at least one"),
     ],
 )

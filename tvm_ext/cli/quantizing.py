@@ -44,7 +44,7 @@ class QuantizeOptions:
             others = ("calibration", "preprocess", "save_quantized")
             flags = [f"--{name.replace('_', '-')}" for name in others if getattr(self, name) is not None]
             if flags:
-                raise click.UsageError(f"{flags[0]} goes with --quantize int8; give both")
+                raise click.UsageError(f"{flags[0]} goes with --quantize; give both")
             return
         if self.calibration is None:
             raise click.UsageError("--quantize needs --calibration: an npz file, a folder of images, or random")
@@ -103,11 +103,11 @@ def _quantized(
     from npu_backend.report.document import Quantization
     from tvm_ext.onnx_load import load_model
     from tvm_ext.quantization_error import measure_error
-    from tvm_ext.quantize import preset, quantize
+    from tvm_ext.quantize import PRESETS, quantize
 
     assert options.quantize is not None
     assert options.calibration is not None
-    settings = preset(options.quantize)
+    settings = PRESETS[options.quantize]
     original = load_model(model, shapes)
     feeds = _feeds(original, options)
     with talk.progress("quantise") as step:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
@@ -147,9 +148,9 @@ def _size_bytes(shape: Sequence[int], dtype: str) -> int:
     return prod(shape) * np.dtype(dtype).itemsize
 
 
-def computes_in_float(programs: Iterable[bytes]) -> bool:
-    """Whether the NPU rounds: any layer computes float values, rather than codes whose arithmetic is exact."""
-    return any(layer["in_float"] for data in programs for layer in Program.from_bytes(data).metadata["layers"])
+def layer_records(programs: Iterable[bytes]) -> list[Mapping[str, Any]]:
+    """What `npu_backend.passes.emit` records of every layer."""
+    return [layer for data in programs for layer in Program.from_bytes(data).metadata["layers"]]
 
 
 @contextmanager

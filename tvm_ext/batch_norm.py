@@ -1,12 +1,13 @@
-"""Batch normalisations that ONNX Runtime leaves in a float model, put into what it can quantise.
+"""Batch normalisations without a node of their own.
 
-Behind a transposed convolution they become its weights and bias, else a multiplication and an addition per channel:
+Behind a convolution, plain or transposed, they become its weights and bias, else a multiplication and an addition per
+channel, which ONNX Runtime can quantise:
 ``y = (x - mean) / sqrt(variance + epsilon) * scale + bias`` (ONNX, BatchNormalization at inference).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +15,20 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from tvm_ext.onnx_origin import inherit
+
 Array = npt.NDArray[np.float32]
 _EPSILON = 1e-5
+# The axis of a weight along which the output channels lie.
+_OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
 
-def fold_batch_norms(model: onnx.ModelProto) -> None:
-    """Changes the model; normalisations whose parameters are no constants stay."""
-    folding = _Folding(model.graph)
+def fold_batch_norms(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    """Changes the model; normalisations whose parameters are no constants stay.
+
+    `shapes` gives extents of values beside those that the model tells.
+    """
+    folding = _Folding(model.graph, shapes or {})
     for node in [node for node in model.graph.node if node.op_type == "BatchNormalization"]:
         if len(node.output) == 1 and all(name in folding.constants for name in node.input[1:]):
             folding.replace(node)
@@ -43,6 +51,7 @@ def _names_in(graph: onnx.GraphProto) -> Iterator[str]:
 @dataclass
 class _Folding:
     graph: onnx.GraphProto
+    shapes: Mapping[str, tuple[int, ...]]
     constants: dict[str, onnx.TensorProto] = field(init=False)
     producers: dict[str, onnx.NodeProto] = field(init=False)
 
@@ -58,12 +67,14 @@ class _Folding:
         offset = bias - mean * factor
         shift, addition = self._addition(node.input[0], len(factor))
         source = node.input[0] if addition is None else self._computed(addition)
-        deconvolution = self.producers.get(source)
-        if deconvolution is not None and self._foldable(deconvolution, len(factor)):
-            self._fold(deconvolution, factor, shift * factor + offset, node.output[0])
-            for gone in (node, addition):
-                if gone is not None:
-                    self.graph.node.remove(gone)
+        convolution = self.producers.get(source)
+        if convolution is not None and self._foldable(convolution, len(factor)):
+            self._fold(convolution, factor, shift * factor + offset, node.output[0])
+            gone = [addition, node] if addition is not None else [node]
+            inherit(convolution, [convolution, *gone])
+            for old in gone:
+                self.graph.node.remove(old)
+            self.producers[convolution.output[0]] = convolution
             return
         self._scale(node, factor, offset)
 
@@ -82,17 +93,18 @@ class _Folding:
         return computed
 
     def _foldable(self, node: onnx.NodeProto, channels: int) -> bool:
-        if node.op_type != "ConvTranspose" or not self._read_once(node.output[0]):
+        if node.op_type not in _OUTPUT_AXIS or not self._read_once(node.output[0]):
             return False
         constant = all(name in self.constants for name in node.input[1:])
-        # With groups, the weight's second axis holds the channels of one group only.
-        return constant and self.constants[node.input[1]].dims[1] == channels
+        # With groups, a transposed convolution's weight has the channels of one group only.
+        return constant and self.constants[node.input[1]].dims[_OUTPUT_AXIS[node.op_type]] == channels
 
     def _fold(
         self, node: onnx.NodeProto, factor: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], output: str
     ) -> None:
         weight = self._array(node.input[1])
-        along = factor.reshape(1, -1, *(1,) * (weight.ndim - 2))
+        axis = _OUTPUT_AXIS[node.op_type]
+        along = factor.reshape([-1 if index == axis else 1 for index in range(weight.ndim)])
         bias = self._array(node.input[2]) * factor + offset if len(node.input) > 2 else offset
         inputs = [node.input[0], self._constant(f"{output}_weight", weight * along),
                   self._constant(f"{output}_bias", bias)]  # fmt: skip
@@ -112,9 +124,11 @@ class _Folding:
         total = helper.make_node("Add", [scaled, offsets], [output], name=f"{node.name or output}_offset")
         self.graph.node.remove(node)
         for made in (total, product):
-            self.graph.node.insert(index, made)
+            self.graph.node.insert(index, inherit(made, [node]))
 
     def _rank(self, name: str) -> int | None:
+        if name in self.shapes:
+            return len(self.shapes[name])
         for value in (*self.graph.value_info, *self.graph.input):
             if value.name == name and value.type.tensor_type.HasField("shape"):
                 return len(value.type.tensor_type.shape.dim)

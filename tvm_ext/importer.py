@@ -17,7 +17,7 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from npu_backend.errors import UnsupportedError
 from tvm_ext.branches import BranchInliner
-from tvm_ext.onnx_cleanup import opset_of
+from tvm_ext.onnx_opset import opset_of
 from tvm_ext.structured import structured
 from tvm_ext.whole import HOST_FORM, is_one_call, whole
 

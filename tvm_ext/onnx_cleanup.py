@@ -14,14 +14,15 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from npu_backend.errors import ModelError
+from tvm_ext.batch_norm import fold_batch_norms
 from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_moves import move_onto_codes
+from tvm_ext.onnx_opset import opset_of, raise_opset
+from tvm_ext.onnx_origin import inherit
 from tvm_ext.qoperator import to_qdq
 
-# Older operator versions carry as attributes what TVM's importer expects as operands.
-OLDEST_OPSET = 11
-_RAISED_OPSET = 13
+# Operators whose rewriting asks for their input's shape.
+_SHAPED = ("BatchNormalization", "Shape", "Size", "Split")
 _WINDOWED = ("Conv", "MaxPool", "AveragePool")
 _MOVES_CODES = frozenset(("Transpose", "Reshape", "MaxPool", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Split"))
 
@@ -31,7 +32,7 @@ ShapeMap = Mapping[str, tuple[int, ...]]
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     """An equivalent model ready for import; `model` must be valid with static input shapes (`load_model`)."""
-    model = _raise_opset(model)
+    model = raise_opset(model)
     opset = opset_of(model)
     constants = Constants(model.graph.initializer)
     nodes = to_qdq(name_nodes(model.graph.node), constants, opset)
@@ -42,12 +43,9 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = explicit_pads(nodes, shapes)
     nodes = move_onto_codes(nodes, constants, pinned)
     nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
-    return _rebuild(model, duplicate_dequantize(nodes, pinned), constants)
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the default operator set."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    cleaned = _rebuild(model, duplicate_dequantize(nodes, pinned), constants)
+    fold_batch_norms(cleaned, shapes)
+    return cleaned
 
 
 def name_nodes(nodes: Sequence[onnx.NodeProto]) -> Nodes:
@@ -125,25 +123,14 @@ def duplicate_dequantize(nodes: Nodes, pinned: frozenset[str]) -> Nodes:
     return result
 
 
-def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    if opset_of(model) >= OLDEST_OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, _RAISED_OPSET)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{model.graph.name}: opset {opset_of(model)} is older than {OLDEST_OPSET} and cannot be converted"
-            f" ({reason}); export it with opset {_RAISED_OPSET} or later"
-        ) from error
-
-
 def _free_name(stem: str, taken: set[str]) -> str:
     return next(name for i in range(len(taken) + 1) if (name := f"{stem}_{i}" if i else stem) not in taken)
 
 
 def _needs_shapes(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Shape", "Size", "Split") or _attribute(node, "auto_pad", b"").startswith(b"SAME")
+    return node.op_type in ("BatchNormalization", "Shape", "Size", "Split") or _attribute(
+        node, "auto_pad", b""
+    ).startswith(b"SAME")
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -225,7 +212,8 @@ def _slices(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap) -> Nod
         name = f"{node.name}:{index}"
         values = {"starts": bounds[index], "ends": bounds[index + 1], "axes": axis}
         operands = [constants.add(f"{name}.{key}", np.array([value], np.int64)) for key, value in values.items()]
-        slices.append(helper.make_node("Slice", [node.input[0], *operands], [output], name=name))
+        part = helper.make_node("Slice", [node.input[0], *operands], [output], name=name)
+        slices.append(inherit(part, [node]))
     return slices
 
 

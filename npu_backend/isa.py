@@ -169,6 +169,21 @@ u32 input_strides[4]   bytes
 u32 output_strides[4]  bytes
 """
 
+_ROWS = """
+u32 output
+u32 indices
+u32 index_type         DataType of the indices: int32 or int64; negative ones count from the end
+u32 index_count
+u32 index_bytes        distance from one index to the next
+u32 extent             positions along the gathered axis
+u32 input_step_bytes   distance from one position to the next
+u32 output_step_bytes
+u32 run_bytes          contiguous bytes moved at each step
+u32 counts[3]          steps on the other axes, at every position
+u32 input_strides[3]   bytes
+u32 output_strides[3]  bytes
+"""
+
 FORMATS: tuple[Format, ...] = (
     Format("WAIT", 1, None, parse_fields(_SEMAPHORE), "block until the semaphore is positive, take one"),
     Format("SIGNAL", 2, None, parse_fields(_SEMAPHORE), "add one to the semaphore when all before is done"),
@@ -215,8 +230,15 @@ FORMATS: tuple[Format, ...] = (
         """), "mean over all pixels, per channel"),
     Format("TABLE", 10, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 table  256 bytes\n u32 reserved"),
            "8-bit code to 8-bit code by a table indexed by the raw byte"),
-    Format("COPY", 11, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 element_bytes\n u32 reserved"),
-           "elements from one strided view to another"),
+    Format("COPY", 11, Engine.VECTOR, parse_fields("""
+        u32 input
+        u32 output
+        u32 counts[4]
+        i32 input_strides[4]    bytes; zero repeats, negative walks backwards
+        u32 output_strides[4]   bytes
+        u32 element_bytes
+        u32 reserved
+        """), "elements from one strided view to another"),
     Format("FILL", 12, Engine.VECTOR, parse_fields("""
         u32 output
         u32 element_bytes
@@ -290,6 +312,10 @@ FORMATS: tuple[Format, ...] = (
         f32 output_scale        floor(1 / the scale of the output)
         u32 reserved
         """), "softmax of quantised rows"),
+    Format("GATHER", 25, Engine.VECTOR, parse_fields("u32 input\n u32 reserved" + _ROWS),
+           "the positions that indices name, along one axis; an index out of range traps"),
+    Format("LOAD_ROWS", 30, Engine.LOAD, parse_fields("u64 dram  byte offset in the DRAM image" + _ROWS),
+           "GATHER of what lies in DRAM: only the rows that are named are moved"),
 )  # fmt: skip
 
 FORMAT_BY_NAME: Mapping[str, Format] = {entry.name: entry for entry in FORMATS}

@@ -11,6 +11,7 @@
  *   CONVERT     4: float32 is what it goes through
  *   RESIZE      nearest b; bilinear 4 taps of b and 4 to round
  *   SOFTMAX     b for the maximum, 4 for exponential and sum, 4 to scale
+ *   GATHER      b an element moved, 4 an index
  */
 #include "cost.h"
 #include "internal.h"
@@ -88,10 +89,26 @@ static double table_cycles(const npu_record_core *core, const npu_instruction *i
     return two_views(core, cost, op->counts, op->input_strides, op->output_strides, 1, 1, 1);
 }
 
+/* Strides of a view that may walk backwards: words and runs are the same. */
 static double copy_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_copy *op = (const npu_copy *)(const void *)instruction;
-    return two_views(core, cost, op->counts, op->input_strides, op->output_strides, op->element_bytes,
-                     op->element_bytes, op->element_bytes);
+    uint32_t strides[4];
+    for (int axis = 0; axis < 4; ++axis) {
+        int64_t stride = op->input_strides[axis];
+        strides[axis] = (uint32_t)(stride < 0 ? -stride : stride);
+    }
+    return two_views(core, cost, op->counts, strides, op->output_strides, op->element_bytes, op->element_bytes,
+                     op->element_bytes);
+}
+
+static double gather_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_gather *op = (const npu_gather *)(const void *)instruction;
+    const uint32_t *from = op->input_strides, *to = op->output_strides;
+    const uint32_t counts[4] = {op->index_count, op->counts[0], op->counts[1], op->counts[2]};
+    const uint32_t inputs[4] = {op->input_step_bytes, from[0], from[1], from[2]};
+    const uint32_t outputs[4] = {op->output_step_bytes, to[0], to[1], to[2]};
+    const view views[2] = {{counts, inputs, 4, op->run_bytes}, {counts, outputs, 4, op->run_bytes}};
+    return vector_cycles(core, cost, product(counts, 4) * op->run_bytes + 4.0 * op->index_count, views, 2);
 }
 
 static double fill_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
@@ -147,6 +164,7 @@ npu_vector_cost npu_vector_cost_of(uint32_t opcode) {
     case NPU_OP_CONVERT: return convert_cycles;
     case NPU_OP_RESIZE: return resize_cycles;
     case NPU_OP_SOFTMAX: return softmax_cycles;
+    case NPU_OP_GATHER: return gather_cycles;
     default: return NULL;
     }
 }

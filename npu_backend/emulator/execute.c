@@ -18,7 +18,8 @@
     X(BINARY, binary) \
     X(CONVERT, convert) \
     X(RESIZE, resize) \
-    X(SOFTMAX, softmax)
+    X(SOFTMAX, softmax) \
+    X(GATHER, gather)
 
 npu_status npu_execute_instruction(const npu_instruction *instruction, uint8_t *spm, npu_scratch *scratch,
                                    uint32_t level) {

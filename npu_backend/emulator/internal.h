@@ -1,8 +1,8 @@
 /* What the emulator's files share. Nothing here is visible outside the library.
  *
  * program.c, records.c, validate*.c  bytes to a validated npu_program  region*.c, overlap.c  bytes an instruction touches
- * interpret.c, check*.c             meaning                             ports.c     tensors in and out
- * execute.c, conv*.c, depthwise*.c, vector_*.c  kernels                 diagnose.c  messages
+ * interpret.c, traps.c, check*.c    meaning                             ports.c     tensors in and out
+ * execute.c, conv*.c, depthwise*.c, gather.c, vector_*.c  kernels       diagnose.c  messages
  * cost*.c, flow.c, timing.c         time                                api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
@@ -138,7 +138,8 @@ npu_status npu_say_deadlock(const npu_program *program, const uint64_t *next, np
 /* Names the first semaphore whose count is not zero. Returns NPU_IMBALANCE, or NPU_OK when all are zero. */
 npu_status npu_say_imbalance(const npu_program *program, const uint32_t *semaphores, npu_message *message);
 
-/* Kernels. Called only with instructions whose regions were validated; NPU_OK or NPU_OUT_OF_MEMORY.
+/* Kernels. Called only with instructions whose regions were validated; NPU_OK, NPU_OUT_OF_MEMORY, or NPU_TRAP for an
+ * index out of range.
  * level: 1 portable C, 2 AVX2, 3 AVX-512 VNNI; already resolved, never 0. */
 uint32_t npu_kernel_level(uint32_t requested);
 npu_status npu_execute_conv(const npu_conv *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
@@ -152,6 +153,7 @@ npu_status npu_execute_binary(const npu_binary *op, uint8_t *spm, npu_scratch *s
 npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_softmax(const npu_softmax *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_gather(const npu_gather *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 /* Any instruction of the matrix or vector engine (execute.c). */
 npu_status npu_execute_instruction(const npu_instruction *instruction, uint8_t *spm, npu_scratch *scratch,
                                    uint32_t level);
@@ -162,7 +164,12 @@ npu_status npu_interpret_checked(npu_program *program, uint32_t level, npu_messa
 /* Executes one instruction that is neither WAIT nor SIGNAL. */
 npu_status npu_execute_step(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                             npu_scratch *scratch, uint32_t level, npu_message *message);
-/* A transfer of LOAD, STORE or SEND (transfer.c). */
-void npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction);
+/* What only data can tell, before (a RESIZE's tables) and after (why it did not end well); says why (traps.c). */
+npu_status npu_check_data(const npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
+                          npu_message *message);
+npu_status npu_say_trap(const npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
+                        npu_status status, npu_message *message);
+/* A transfer of LOAD, LOAD_ROWS, STORE or SEND (transfer.c). */
+npu_status npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction);
 
 #endif

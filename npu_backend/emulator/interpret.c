@@ -33,60 +33,16 @@ typedef struct {
     pthread_cond_t changed;
 } execution;
 
-static int is_present(uint32_t position, uint32_t origin, uint32_t extent) {
-    return position >= origin && position - origin < extent;
-}
-
-/* The tables of a RESIZE are data, so they can only be checked when it runs. A source of weight zero may be absent. */
-static int sources_are_present(const npu_resize *op, const uint8_t *table, uint32_t count, uint32_t origin,
-                               uint32_t extent) {
-    for (uint32_t i = 0; i < count; ++i) {
-        uint32_t position[2];
-        float weight[2] = {1.0f, 0.0f};
-        memcpy(position, table + (size_t)i * NPU_RESIZE_ENTRY_BYTES, sizeof position);
-        if (op->function != NPU_RESIZE_NEAREST) {
-            memcpy(weight, table + (size_t)i * NPU_RESIZE_ENTRY_BYTES + sizeof position, sizeof weight);
-        }
-        if ((weight[0] != 0.0f && !is_present(position[0], origin, extent)) ||
-            (weight[1] != 0.0f && !is_present(position[1], origin, extent))) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-static npu_status check_resize(const npu_program *program, const npu_stream *stream, const npu_resize *op,
-                               npu_message *message) {
-    const uint8_t *spm = program->spm[stream->core];
-    if (sources_are_present(op, spm + op->row_table, op->output_height, op->input_row_origin, op->input_height) &&
-        sources_are_present(op, spm + op->column_table, op->output_width, op->input_column_origin, op->input_width)) {
-        return NPU_OK;
-    }
-    char description[256];
-    npu_describe(program, stream, &op->head, description, sizeof description);
-    return npu_fail(message, NPU_TRAP, "%s: a table names a source row or column that is not in the scratchpad",
-                    description);
-}
-
 npu_status npu_execute_step(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                             npu_scratch *scratch, uint32_t level, npu_message *message) {
-    if (stream->engine < NPU_ENGINE_MATRIX) {
-        npu_transfer(program, stream->core, instruction);
-        return NPU_OK;
-    }
-    if (instruction->opcode == NPU_OP_RESIZE) {
-        npu_status status = check_resize(program, stream, (const npu_resize *)(const void *)instruction, message);
-        if (status != NPU_OK) {
-            return status;
-        }
-    }
-    npu_status status = npu_execute_instruction(instruction, program->spm[stream->core], scratch, level);
+    npu_status status = npu_check_data(program, stream, instruction, message);
     if (status != NPU_OK) {
-        char description[256];
-        npu_describe(program, stream, instruction, description, sizeof description);
-        return npu_fail(message, status, "%s: out of memory for its workspace", description);
+        return status;
     }
-    return NPU_OK;
+    status = stream->engine < NPU_ENGINE_MATRIX
+                 ? npu_transfer(program, stream->core, instruction)
+                 : npu_execute_instruction(instruction, program->spm[stream->core], scratch, level);
+    return status == NPU_OK ? NPU_OK : npu_say_trap(program, stream, instruction, status, message);
 }
 
 static void fail(execution *run, npu_status status, const npu_message *message) {

@@ -187,6 +187,8 @@ enum {
     NPU_OP_CONVERT = 14,
     NPU_OP_RESIZE = 16,
     NPU_OP_SOFTMAX = 17,
+    NPU_OP_GATHER = 25,
+    NPU_OP_LOAD_ROWS = 30,
 };
 
 typedef struct {
@@ -385,7 +387,7 @@ typedef struct {
     uint32_t input;
     uint32_t output;
     uint32_t counts[4];
-    uint32_t input_strides[4]; /* bytes */
+    int32_t input_strides[4]; /* bytes; zero repeats, negative walks backwards */
     uint32_t output_strides[4]; /* bytes */
     uint32_t element_bytes;
     uint32_t reserved6;
@@ -484,6 +486,43 @@ typedef struct {
     uint32_t reserved11;
 } npu_softmax;
 
+/* the positions that indices name, along one axis; an index out of range traps */
+typedef struct {
+    npu_instruction head;
+    uint32_t input;
+    uint32_t reserved1;
+    uint32_t output;
+    uint32_t indices;
+    uint32_t index_type; /* DataType of the indices: int32 or int64; negative ones count from the end */
+    uint32_t index_count;
+    uint32_t index_bytes; /* distance from one index to the next */
+    uint32_t extent; /* positions along the gathered axis */
+    uint32_t input_step_bytes; /* distance from one position to the next */
+    uint32_t output_step_bytes;
+    uint32_t run_bytes; /* contiguous bytes moved at each step */
+    uint32_t counts[3]; /* steps on the other axes, at every position */
+    uint32_t input_strides[3]; /* bytes */
+    uint32_t output_strides[3]; /* bytes */
+} npu_gather;
+
+/* GATHER of what lies in DRAM: only the rows that are named are moved */
+typedef struct {
+    npu_instruction head;
+    uint64_t dram; /* byte offset in the DRAM image */
+    uint32_t output;
+    uint32_t indices;
+    uint32_t index_type; /* DataType of the indices: int32 or int64; negative ones count from the end */
+    uint32_t index_count;
+    uint32_t index_bytes; /* distance from one index to the next */
+    uint32_t extent; /* positions along the gathered axis */
+    uint32_t input_step_bytes; /* distance from one position to the next */
+    uint32_t output_step_bytes;
+    uint32_t run_bytes; /* contiguous bytes moved at each step */
+    uint32_t counts[3]; /* steps on the other axes, at every position */
+    uint32_t input_strides[3]; /* bytes */
+    uint32_t output_strides[3]; /* bytes */
+} npu_load_rows;
+
 /* X(name, engine or -1 for any): one row an opcode. */
 #define NPU_OPCODES(X) \
     X(WAIT, wait, -1) \
@@ -501,6 +540,8 @@ typedef struct {
     X(BINARY, binary, 4) \
     X(CONVERT, convert, 4) \
     X(RESIZE, resize, 4) \
-    X(SOFTMAX, softmax, 4)
+    X(SOFTMAX, softmax, 4) \
+    X(GATHER, gather, 4) \
+    X(LOAD_ROWS, load_rows, 0)
 
 #endif

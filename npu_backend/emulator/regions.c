@@ -1,5 +1,5 @@
 /* The bytes an instruction reads and writes: used to validate it, to find races and to count energy. */
-#include "internal.h"
+#include "gather.h"
 
 /* CONV, DEPTHWISE and POOL begin with the same fields, so one view of them serves all three. */
 _Static_assert(offsetof(npu_conv, output_zero_point) == offsetof(npu_depthwise, output_zero_point), "window fields");
@@ -171,8 +171,33 @@ static void add_binary(region_list *list, const npu_binary *op) {
     add_strided(list, op->output, npu_type_bytes(op->output_type), op->counts, op->output_strides, 4, 1);
 }
 
+/* An input stride below zero: the same elements from the other end. */
+static void add_copy(region_list *list, const npu_copy *op) {
+    uint64_t base = op->input;
+    uint32_t strides[4];
+    for (int axis = 0; axis < 4; ++axis) {
+        int64_t stride = op->input_strides[axis];
+        strides[axis] = (uint32_t)(stride < 0 ? -stride : stride);
+        base -= stride < 0 ? (uint64_t)strides[axis] * (op->counts[axis] - 1) : 0;
+    }
+    add_strided(list, base, op->element_bytes, op->counts, strides, 4, 0);
+    add_strided(list, op->output, op->element_bytes, op->counts, op->output_strides, 4, 1);
+}
+
+/* Which rows are read only data tells: any may be. */
+static void add_rows(region_list *list, const npu_load_rows *op, uint64_t table, uint32_t space) {
+    const uint32_t *counts = op->counts, *from = op->input_strides, *to = op->output_strides;
+    const uint32_t table_counts[4] = {op->extent, counts[0], counts[1], counts[2]};
+    const uint32_t table_strides[4] = {op->input_step_bytes, from[0], from[1], from[2]};
+    const uint32_t row_counts[4] = {op->index_count, counts[0], counts[1], counts[2]};
+    const uint32_t row_strides[4] = {op->output_step_bytes, to[0], to[1], to[2]};
+    add_in_other_space(list, space, list->core, table, op->run_bytes, table_counts, table_strides, 0);
+    add_strided(list, op->indices, npu_type_bytes(op->index_type), &op->index_count, &op->index_bytes, 1, 0);
+    add_strided(list, op->output, op->run_bytes, row_counts, row_strides, 4, 1);
+}
+
 /* The elementwise instructions with one input share their first fields. */
-static void add_elements(region_list *list, const npu_copy *op, uint32_t input_bytes, uint32_t output_bytes) {
+static void add_elements(region_list *list, const npu_table *op, uint32_t input_bytes, uint32_t output_bytes) {
     add_strided(list, op->input, input_bytes, op->counts, op->input_strides, 4, 0);
     add_strided(list, op->output, output_bytes, op->counts, op->output_strides, 4, 1);
 }
@@ -194,7 +219,7 @@ static void add_transfer(region_list *list, const npu_instruction *head) {
 
 static void add_vector(region_list *list, const npu_instruction *head) {
     const void *op = head;
-    const npu_copy *elements = op;
+    const npu_table *elements = op;
     switch (head->opcode) {
     case NPU_OP_POOL:
         add_window(list, op);
@@ -205,10 +230,10 @@ static void add_vector(region_list *list, const npu_instruction *head) {
         break;
     case NPU_OP_TABLE:
         add_elements(list, elements, 1, 1);
-        add(list, ((const npu_table *)op)->table, 256, 0);
+        add(list, elements->table, 256, 0);
         break;
     case NPU_OP_COPY:
-        add_elements(list, elements, elements->element_bytes, elements->element_bytes);
+        add_copy(list, op);
         break;
     case NPU_OP_FILL:
         add_strided(list, ((const npu_fill *)op)->output, ((const npu_fill *)op)->element_bytes,
@@ -227,6 +252,9 @@ static void add_vector(region_list *list, const npu_instruction *head) {
     case NPU_OP_SOFTMAX:
         add_softmax(list, op);
         break;
+    case NPU_OP_GATHER:
+        add_rows(list, op, ((const npu_gather *)op)->input, NPU_SPACE_SPM);
+        break;
     default:
         break;
     }
@@ -237,6 +265,9 @@ int npu_regions(const npu_program *program, uint32_t core, const npu_instruction
     (void)program;
     region_list list = {regions, 0, NPU_SPACE_SPM, core};
     switch (instruction->opcode) {
+    case NPU_OP_LOAD_ROWS:
+        add_rows(&list, npu_rows_of(instruction), npu_rows_of(instruction)->dram, NPU_SPACE_DRAM);
+        break;
     case NPU_OP_LOAD:
     case NPU_OP_STORE:
     case NPU_OP_SEND:

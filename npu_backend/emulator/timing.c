@@ -147,6 +147,7 @@ static npu_status start_compute(npu_replay *replay, uint32_t stream, const npu_i
 
 static uint32_t transfer_path(const npu_replay *replay, uint32_t core, const npu_instruction *instruction) {
     switch (instruction->opcode) {
+    case NPU_OP_LOAD_ROWS:
     case NPU_OP_LOAD: return find_path(replay, NPU_DRAM_NODE, core);
     case NPU_OP_STORE: return find_path(replay, core, NPU_DRAM_NODE);
     default: return find_path(replay, core, ((const npu_send *)(const void *)instruction)->destination_core);
@@ -187,6 +188,7 @@ static npu_status advance(npu_replay *replay, uint32_t index) {
             status = send_signal(replay, index, ((const npu_signal *)(const void *)instruction)->semaphore);
             break;
         case NPU_OP_LOAD:
+        case NPU_OP_LOAD_ROWS:
         case NPU_OP_STORE:
         case NPU_OP_SEND: return start_transfer(replay, index, instruction);
         default: return start_compute(replay, index, instruction);

@@ -1,4 +1,5 @@
 /* What a replay adds up: busy and waiting time, traffic, arithmetic, energy. */
+#include "gather.h"
 #include "timing.h"
 
 static npu_core_timing *timing_of(npu_replay *replay, uint32_t stream) {
@@ -42,8 +43,12 @@ static double memory_energy(npu_replay *replay, uint32_t stream, double *dram_by
     npu_region regions[NPU_MAX_REGIONS];
     int count = npu_regions(replay->program, replay->program->streams[stream].core, instruction_of(replay, stream),
                             regions);
+    const npu_load_rows *rows = npu_rows_of(instruction_of(replay, stream));
     double spm_bytes = 0;
     *dram_bytes = 0;
+    if (rows != NULL) {
+        regions[0] = npu_rows_read(rows, &regions[0]); /* the first is the table, of which some rows move */
+    }
     for (int index = 0; index < count; ++index) {
         const npu_region *region = &regions[index];
         if (region->space == NPU_SPACE_DRAM) {
@@ -69,11 +74,15 @@ void npu_account_compute(npu_replay *replay, uint32_t stream, const npu_cost *co
     }
 }
 
-/* LOAD, STORE and SEND: the payload is what is written. */
+/* Transfers: the payload is what is written. */
 static uint64_t payload_bytes(npu_replay *replay, uint32_t stream) {
     const npu_instruction *instruction = instruction_of(replay, stream);
     const npu_load *load = (const npu_load *)(const void *)instruction;
     const npu_send *send = (const npu_send *)(const void *)instruction;
+    const npu_load_rows *rows = npu_rows_of(instruction);
+    if (rows != NULL) {
+        return (uint64_t)rows->run_bytes * rows->index_count * rows->counts[0] * rows->counts[1] * rows->counts[2];
+    }
     const uint32_t *counts = instruction->opcode == NPU_OP_SEND ? send->counts : load->counts;
     uint64_t run_bytes = instruction->opcode == NPU_OP_SEND ? send->run_bytes : load->run_bytes;
     return run_bytes * counts[0] * counts[1] * counts[2] * counts[3];
@@ -91,6 +100,7 @@ void npu_account_transfer(npu_replay *replay, uint32_t stream, const npu_record_
         timing->network_bytes += payload;
         break;
     case NPU_OP_LOAD:
+    case NPU_OP_LOAD_ROWS:
         timing->dram_read_bytes += payload;
         /* fall through */
     default:

@@ -1,5 +1,5 @@
-/* LOAD, STORE and SEND: strided copies between memories. */
-#include "internal.h"
+/* LOAD, LOAD_ROWS, STORE and SEND: strided copies between memories. */
+#include "gather.h"
 
 #include <string.h>
 
@@ -56,8 +56,12 @@ static const uint8_t *dram_source(const npu_program *program, uint64_t address) 
                                               : program->dram + (address - program->constants_bytes);
 }
 
-void npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction) {
+npu_status npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction) {
     copy move;
+    if (instruction->opcode == NPU_OP_LOAD_ROWS) {
+        const npu_load_rows *op = (const npu_load_rows *)(const void *)instruction;
+        return npu_copy_rows(op, dram_source(program, op->dram), program->spm[core]);
+    }
     if (instruction->opcode == NPU_OP_SEND) {
         const npu_send *op = (const npu_send *)(const void *)instruction;
         move.to = program->spm[op->destination_core] + op->destination_spm;
@@ -76,4 +80,5 @@ void npu_transfer(npu_program *program, uint32_t core, const npu_instruction *in
     }
     join_runs(&move);
     copy_runs(&move);
+    return NPU_OK;
 }

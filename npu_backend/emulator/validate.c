@@ -43,6 +43,13 @@ static int check_send(const context *at, const npu_send *op) {
            has_path(at, at->stream->core, op->destination_core);
 }
 
+static int check_rows(const context *at, const npu_load_rows *op) {
+    return counts_are_positive(at, op->counts, 3) && between(at, "run_bytes", op->run_bytes, 1, UINT32_MAX) &&
+           between(at, "index_count", op->index_count, 1, MAX_PIXELS) &&
+           between(at, "extent", op->extent, 1, INT32_MAX) &&
+           one_of_types(at, "index_type", op->index_type, 1u << NPU_TYPE_INT32 | 1u << NPU_TYPE_INT64);
+}
+
 static int check_fields(const context *at) {
     const void *op = at->instruction;
     switch (at->instruction->opcode) {
@@ -52,6 +59,10 @@ static int check_fields(const context *at) {
                        (int64_t)at->program->machine->semaphore_count - 1);
     case NPU_OP_LOAD:
         return check_transfer(at, op, NPU_DRAM_NODE, at->stream->core);
+    case NPU_OP_LOAD_ROWS:
+        return check_rows(at, op) && has_path(at, NPU_DRAM_NODE, at->stream->core);
+    case NPU_OP_GATHER:
+        return check_rows(at, (const npu_load_rows *)op);
     case NPU_OP_STORE:
         return check_transfer(at, op, at->stream->core, NPU_DRAM_NODE);
     case NPU_OP_SEND:

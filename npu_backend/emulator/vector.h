@@ -147,7 +147,7 @@ typedef struct {
     uint32_t element_bytes[NPU_VIEW_OPERANDS];
     uint8_t *base[NPU_VIEW_OPERANDS];
     uint64_t counts[4];
-    uint64_t strides[NPU_VIEW_OPERANDS][4]; /* bytes */
+    int64_t strides[NPU_VIEW_OPERANDS][4]; /* bytes */
 } npu_view;
 
 /* n contiguous elements of every operand; the output is the last one. Inputs may be read NPU_LANES - 1 bytes further. */

@@ -14,8 +14,8 @@ void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, con
 
 static int can_merge(const npu_view *view, int outer, int inner) {
     for (uint32_t operand = 0; operand < view->operands; ++operand) {
-        const uint64_t *strides = view->strides[operand];
-        if (strides[outer] != strides[inner] * view->counts[inner]) {
+        const int64_t *strides = view->strides[operand];
+        if (strides[outer] != strides[inner] * (int64_t)view->counts[inner]) {
             return 0;
         }
     }
@@ -72,7 +72,7 @@ static void swap_axes(npu_view *view, int a, int b) {
     view->counts[a] = view->counts[b];
     view->counts[b] = count;
     for (uint32_t operand = 0; operand < view->operands; ++operand) {
-        uint64_t stride = view->strides[operand][a];
+        int64_t stride = view->strides[operand][a];
         view->strides[operand][a] = view->strides[operand][b];
         view->strides[operand][b] = stride;
     }
@@ -88,7 +88,7 @@ static void choose_inner_axis(npu_view *view) {
     swap_axes(view, best, 3);
 }
 
-static void copy_strided(uint8_t *to, uint64_t to_stride, const uint8_t *from, uint64_t from_stride, uint32_t element,
+static void copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, uint32_t element,
                          size_t n) {
     for (size_t i = 0; i < n; ++i) {
         if (element == 1) {
@@ -114,9 +114,9 @@ static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, co
         size_t n = left < CHUNK_ELEMENTS ? (size_t)left : CHUNK_ELEMENTS;
         uint8_t *contiguous[NPU_VIEW_OPERANDS] = {0};
         for (uint32_t operand = 0; operand <= last; ++operand) {
-            uint64_t stride = view->strides[operand][3];
+            int64_t stride = view->strides[operand][3];
             uint32_t element = view->element_bytes[operand];
-            uint8_t *source = at[operand] + done * stride;
+            uint8_t *source = at[operand] + (int64_t)done * stride;
             contiguous[operand] = stride == element ? source : buffers[operand];
             if (operand < last && stride != element) {
                 copy_strided(buffers[operand], element, source, stride, element, n);
@@ -124,9 +124,9 @@ static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, co
         }
         row(context, contiguous, n);
         if (contiguous[last] == buffers[last]) {
-            uint64_t stride = view->strides[last][3];
+            int64_t stride = view->strides[last][3];
             uint32_t element = view->element_bytes[last];
-            copy_strided(at[last] + done * stride, stride, buffers[last], element, element, n);
+            copy_strided(at[last] + (int64_t)done * stride, stride, buffers[last], element, element, n);
         }
     }
 }
@@ -143,8 +143,9 @@ void npu_view_for_rows(npu_view *view, npu_row row, const void *context) {
             for (uint64_t k = 0; k < view->counts[2]; ++k) {
                 uint8_t *at[NPU_VIEW_OPERANDS] = {0};
                 for (uint32_t operand = 0; operand < view->operands; ++operand) {
-                    const uint64_t *strides = view->strides[operand];
-                    at[operand] = view->base[operand] + i * strides[0] + j * strides[1] + k * strides[2];
+                    const int64_t *strides = view->strides[operand];
+                    at[operand] = view->base[operand] + (int64_t)i * strides[0] + (int64_t)j * strides[1] +
+                                  (int64_t)k * strides[2];
                 }
                 if (together) {
                     row(context, at, (size_t)view->counts[3]);

@@ -6,7 +6,10 @@ the rate it has when `sharers` equal transfers share the DRAM and nothing else i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 from npu_backend import runtime
 from npu_backend.encoding import encode
@@ -77,6 +80,13 @@ class CostModel:
             path = self._paths[(core, DRAM_NODE) if store else (DRAM_NODE, core)]
             moved = self.burst_bytes(payload_bytes, run_bytes)
         return self._setup_ns[core] + path.latency_ns + moved / path.rate(sharers)
+
+    def rows_ns(self, core: int, instruction: Instruction, *, sharers: int = 1) -> float:
+        """Nanoseconds of a LOAD_ROWS: as many runs as its indices name."""
+        values: Mapping[str, Any] = instruction.values
+        run_bytes = values["run_bytes"]
+        payload_bytes = run_bytes * values["index_count"] * prod(values["counts"])
+        return self.transfer_ns(core, payload_bytes, run_bytes, sharers=sharers)
 
     def burst_bytes(self, payload_bytes: int, run_bytes: int) -> int:
         """Bytes DRAM moves for a payload in contiguous runs, each rounded up to whole bursts."""

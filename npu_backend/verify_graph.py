@@ -13,9 +13,7 @@ from npu_backend.passes.reside import needed_boxes
 from npu_backend.stages import Fused, Layer, Partitioned, Residency, Resident, Tiled, TilePart, Tiling, aligned
 from npu_backend.verify_error import VerificationError
 
-_CODES = frozenset(("uint8", "int8"))
-# They move codes as they are, so the scale cannot change.
-_MOVES = frozenset(("reshape", "transpose", "slice", "pad"))
+_CODES = frozenset(("uint8", "int8", "uint16", "int16"))
 
 
 def verify_graph(graph: Graph, *, thorough: bool) -> None:
@@ -51,7 +49,7 @@ def _check_output(graph: Graph, op: Op, where: str) -> None:
         raise VerificationError(f"{where} makes {output.shape}, which is empty")
     if (output.dtype in _CODES) != (output.quantization is not None):
         raise VerificationError(f"{where} makes {output.dtype} with quantisation {output.quantization}")
-    if op.kind in _MOVES:
+    if spec_of(op).keeps_elements:
         source = activations[0]
         if (source.dtype, source.quantization) != (output.dtype, output.quantization):
             raise VerificationError(f"{where} makes {output.quantization} of {source.quantization}")

@@ -117,20 +117,53 @@ class TransposeAttributes:
 
 @dataclass(frozen=True)
 class PadAttributes:
-    """Elements added before and after every axis, each with the code `value`."""
+    """Elements added before and after every axis; negative numbers take some away.
+
+    `mode`: ``constant`` (of the code `value`), ``reflect``, ``edge`` or ``wrap``, as NumPy's pad.
+    """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
-    value: int | float
+    value: int | float = 0
+    mode: str = "constant"
 
 
 @dataclass(frozen=True)
 class SliceAttributes:
-    """Elements ``starts[i] : stops[i] : steps[i]`` of every axis; steps are positive."""
+    """Elements ``range(starts[i], stops[i], steps[i])`` of every axis: none negative, but a stop of -1 before 0."""
 
     starts: tuple[int, ...]
     stops: tuple[int, ...]
     steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ExpandAttributes:
+    """The input broadcast to `shape`, which may have more axes in front."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TileAttributes:
+    """The whole input `repeats[i]` times along axis i."""
+
+    repeats: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BlockAttributes:
+    """Blocks of ``block x block`` pixels to or from channels. `mode` of depth_to_space: ``DCR`` or ``CRD``."""
+
+    block: int
+    mode: str = "DCR"
+
+
+@dataclass(frozen=True)
+class GatherAttributes:
+    """Positions along `axis` of the data that integer indices of any rank name; negative ones count from the end."""
+
+    axis: int
 
 
 @dataclass(frozen=True)

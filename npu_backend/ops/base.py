@@ -21,9 +21,9 @@ from npu_backend.isa import WEIGHT_CHUNK
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place inside a scratchpad buffer that is not placed yet."""
+    """A place inside a scratchpad buffer that is not placed yet, or inside a tensor in DRAM (`buffer`: its name)."""
 
-    buffer: int
+    buffer: int | str
     offset: int
 
     def __add__(self, offset: int) -> Address:
@@ -136,13 +136,15 @@ class OpSpec(ABC):
     """All facts about one kind of operator.
 
     `is_elementwise` says that output element i needs only element i of every activation (an extent of 1 broadcasts);
-    such a kind may be fused behind its producer. `forms`: data types of the first activation that it takes.
+    such a kind may be fused behind its producer. `keeps_elements`: the output's elements are the first input's, bit for
+    bit. `forms`: data types of the first activation that it takes.
     """
 
     kind: ClassVar[str]
     meaning: ClassVar[str]
     forms: ClassVar[tuple[str, ...]] = ("uint8", "int8")
     is_elementwise: ClassVar[bool] = False
+    keeps_elements: ClassVar[bool] = False
 
     @abstractmethod
     def infer_shape(
@@ -170,6 +172,11 @@ class OpSpec(ABC):
         """The operator's constants as they lie in DRAM."""
         del graph, op
         return ()
+
+    def read_in_dram(self, graph: Graph, op: Op) -> frozenset[str]:
+        """Activations whose elements the instructions fetch from DRAM by themselves; no operator may compute them."""
+        del graph, op
+        return frozenset()
 
     def reduction_length(self, graph: Graph, op: Op) -> int | None:
         """Input channels summed over where a tile may take a part of them, else None."""

@@ -138,7 +138,7 @@ def requantize_table(
 
 def apply_table(x: IntegerArray, table: IntegerArray) -> IntegerArray:
     """Replace every 8-bit element by `table[raw byte]`."""
-    return table[np.ascontiguousarray(x).view(np.uint8)]
+    return np.asarray(table[np.ascontiguousarray(x).view(np.uint8).reshape(x.shape)])
 
 
 def requantize(

@@ -168,6 +168,7 @@ class CoreLayer:
         constants = range(len(self.builder.fused.constants[each.op.output]))
         reads = [Access(self._operand(part, name, box).address.buffer, box) for name, box in each.reads]
         reads += [Access(self.current[each.op.output, index].buffer, _bytes(1)) for index in constants]
+        reads += [Access(name, box) for name, box in each.dram_reads]
         writes = [Access(self._operand(part, each.op.output, each.out_box).address.buffer, each.out_box)]
         if accumulators is not None and each.op is self.layer.anchor:
             writes.append(Access(accumulators.buffer, _bytes(1)))

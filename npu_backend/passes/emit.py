@@ -59,6 +59,8 @@ def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[
     addresses = placed.addresses
 
     def address_of(address: Address) -> int:
+        if isinstance(address.buffer, str):
+            return placed.scheduled.dram.tensors[address.buffer] + address.offset
         return addresses[address.buffer] + address.offset
 
     for step, waits, signals in zip(placed.scheduled.steps, synchronized.waits, synchronized.signals):

@@ -114,6 +114,8 @@ class _Walk:
                      for name in activations]  # fmt: skip
             if axes != _identity(len(axes)):
                 attributes = spec_of(op).permute(attributes, _inverse(axes), len(axes))
+            else:
+                axes = _identity(len(self.graph.tensor(op.output).shape))
         stored = iter(names)
         inputs = tuple(next(stored) if name in self.graph.tensors else name for name in op.inputs)
         self._append(op, inputs, attributes, axes)

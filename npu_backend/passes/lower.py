@@ -26,11 +26,15 @@ ConstantOf = Callable[[Op, int], ConstantOperand]
 
 @dataclass(frozen=True)
 class LoweredOp:
-    """One operator's instructions for one tile, with the boxes it reads and the box it writes."""
+    """One operator's instructions for one tile, with the boxes it reads and the box it writes.
+
+    `dram_reads` are those that the instructions fetch from DRAM by themselves.
+    """
 
     op: Op
     instructions: tuple[LoweredInstruction, ...]
     reads: tuple[tuple[str, Box], ...]
+    dram_reads: tuple[tuple[str, Box], ...]
     out_box: Box
 
 
@@ -49,11 +53,12 @@ def op_reads(fused: Fused, layer: Layer, op: Op, part: TilePart) -> tuple[tuple[
 
 
 def part_needs(fused: Fused, layer: Layer, part: TilePart) -> dict[str, Box]:
-    """The box of every outside tensor that the part reads; tensors of which it reads nothing are left out."""
+    """The box of every outside tensor that must be in the scratchpad; tensors of which the part reads nothing are not."""
     needs: dict[str, Box] = {}
     for op in ops_of_part(layer, part):
+        in_dram = spec_of(op).read_in_dram(fused.graph, op)
         for name, box in op_reads(fused, layer, op, part):
-            if name not in layer.inner and not box.is_empty:
+            if name not in layer.inner and name not in in_dram and not box.is_empty:
                 needs[name] = needs[name].hull(box) if name in needs else box
     return needs
 
@@ -69,17 +74,31 @@ def lower_part(
     """Instructions of every operator of the part; `operand_of` is asked for non-empty boxes only."""
     lowered = []
     for op in ops_of_part(layer, part):
-        reads = op_reads(fused, layer, op, part)
+        reads, in_dram = op_reads(fused, layer, op, part), spec_of(op).read_in_dram(fused.graph, op)
         tile = Tile(
             output=operand_of(op.output, part.out_box),
-            inputs=tuple(_input(fused, name, box, operand_of) for name, box in reads),
+            inputs=tuple(
+                _input(fused, name, box, _in_dram(fused) if name in in_dram else operand_of) for name, box in reads
+            ),
             constants=tuple(constant_of(op, index) for index in range(len(fused.constants[op.output]))),
             reduction=part.reduction if op is layer.anchor else None,
             accumulators=accumulators,
         )
-        filled = tuple((name, box) for name, box in reads if not box.is_empty)
-        lowered.append(LoweredOp(op, spec_of(op).lower(fused.graph, op, tile), filled, part.out_box))
+        filled = [(name, box) for name, box in reads if not box.is_empty]
+        lowered.append(LoweredOp(
+            op, spec_of(op).lower(fused.graph, op, tile), tuple(read for read in filled if read[0] not in in_dram),
+            tuple(read for read in filled if read[0] in in_dram), part.out_box,
+        ))  # fmt: skip
     return tuple(lowered)
+
+
+def _in_dram(fused: Fused) -> OperandOf:
+    def operand_of(name: str, box: Box) -> Operand:
+        tensor = fused.graph.tensor(name)
+        whole = Operand(Address(name, 0), dense_strides(tensor.shape, tensor.itemsize), tensor.box, tensor.dtype)
+        return whole.narrow(box)
+
+    return operand_of
 
 
 def _input(fused: Fused, name: str, box: Box, operand_of: OperandOf) -> Operand:

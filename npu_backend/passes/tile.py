@@ -97,7 +97,7 @@ class _Search:
     def _candidates(self, columns: bool, reduction: bool) -> Iterator[Sizes]:
         box = self.task.out_box
         for extents, part in product(product(*self._extents(columns)), self._reductions(reduction)):
-            order_matters = extents[-1] < box.shape[-1] and extents[:-1] != box.shape[:-1]
+            order_matters = extents[-1:] < box.shape[-1:] and extents[:-1] != box.shape[:-1]
             for channels_outer in (False, True) if order_matters else (False,):
                 yield Sizes(extents, part, channels_outer)
 

@@ -38,7 +38,7 @@ class Task:
     core: int
     out_box: Box
     # Found so far by tile extents and reduction, since the loop order and the buffers do not matter to them.
-    compute_ns: dict[_Extents, tuple[float, float]] = field(default_factory=dict)
+    compute_ns: dict[_Extents, tuple[float, float, float]] = field(default_factory=dict)
     needs: dict[_Extents, dict[str, Box]] = field(default_factory=dict)
 
     @property
@@ -76,8 +76,8 @@ class Estimate:
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """Tiles along every axis."""
-        return tuple(-(-whole // part) for whole, part in zip(self.task.out_box.shape, self.sizes.extents))
+        """Tiles along every axis; a scalar counts as one of a single axis."""
+        return tuple(-(-whole // part) for whole, part in zip(self.task.out_box.shape, self.sizes.extents)) or (1,)
 
     @cached_property
     def reduction_count(self) -> int:
@@ -138,7 +138,7 @@ class Estimate:
         loads = []
         for name, box in self.task.streamed(self._needs).items():
             tensor = graph.tensor(name)
-            by_channel = box.shape[-1] < whole[name].shape[-1] or self.reduction_count > 1
+            by_channel = box.shape[-1:] < whole[name].shape[-1:] or self.reduction_count > 1
             stays = other_tiles == 1 if self.sizes.channels_outer else True
             times = other_tiles * (channel_tiles if by_channel or not stays else 1) * self.reduction_count
             loads.append((box.size * tensor.itemsize, _run_bytes(tensor, box), times))
@@ -192,18 +192,24 @@ class Estimate:
     @property
     def _compute_ns(self) -> tuple[float, float]:
         """Time of a tile, or of one part of its reduction, on the matrix and on the vector engine."""
+        return self._engines_ns[:2]
+
+    @property
+    def _engines_ns(self) -> tuple[float, float, float]:
+        """The same, and of the rows that an instruction fetches from DRAM by itself."""
         key = self.sizes.extents, self.sizes.reduction
         if key not in self.task.compute_ns:
             self.task.compute_ns[key] = self._probe_ns()
         return self.task.compute_ns[key]
 
-    def _probe_ns(self) -> tuple[float, float]:
-        task, compute = self.task, dict.fromkeys((Engine.MATRIX, Engine.VECTOR), 0.0)
+    def _probe_ns(self) -> tuple[float, float, float]:
+        task, compute = self.task, dict.fromkeys((Engine.MATRIX, Engine.VECTOR, Engine.LOAD), 0.0)
         for instruction in probe(task.fused, task.layer, self.middle):
             engine = FORMAT_BY_NAME[instruction.name].engine
             assert engine is not None
-            compute[engine] += task.cost.instruction_ns(task.core, instruction)
-        return compute[Engine.MATRIX], compute[Engine.VECTOR] / self.reduction_count
+            compute[engine] += (task.cost.instruction_ns(task.core, instruction) if engine is not Engine.LOAD
+                                else task.cost.rows_ns(task.core, instruction, sharers=self._sharers))  # fmt: skip
+        return compute[Engine.MATRIX], compute[Engine.VECTOR] / self.reduction_count, compute[Engine.LOAD]
 
     @cached_property
     def _loads_ns(self) -> tuple[float, float]:
@@ -225,6 +231,7 @@ class Estimate:
     def total_ns(self) -> float:
         """The slowest engine's work and what nothing hides: with one buffer, everything one after the other."""
         first_load, all_loads = self._loads_ns
+        all_loads += self._engines_ns[2] * self.tile_count
         store = 0.0 if self.task.output_is_resident else self._store_ns(self._sharers)
         work = (*(time * self.tile_count for time in self._compute_ns), all_loads, store * prod(self.counts))
         if self.buffers == 1:

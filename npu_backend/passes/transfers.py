@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 
 from npu_backend.graph import Tensor
 from npu_backend.ops.base import Address, LoweredInstruction, Operand, dense_strides
-from npu_backend.ops.strided import blocks_of_four
-
-Pattern = tuple[int, tuple[int, ...], list[tuple[int, ...]], list[int]]
-
-
-def _runs(counts: Sequence[int], strides: Sequence[Sequence[int]], itemsize: int) -> Iterator[Pattern]:
-    """Run bytes, four outer counts, every side's strides and offsets; an element is the innermost axis, of bytes."""
-    for inner, steps, offsets in blocks_of_four((*counts, itemsize), [(*side, 1) for side in strides]):
-        # The innermost axis is contiguous bytes on every side, unless a single byte was dropped from strided elements.
-        contiguous = all(step[-1] == 1 for step in steps)
-        if contiguous:
-            yield inner[-1], (1, *inner[:-1]), [(0, *step[:-1]) for step in steps], offsets
-        else:
-            yield 1, inner, steps, offsets
+from npu_backend.ops.strided import runs
 
 
 def load_box(tensor: Tensor, base: int, target: Operand) -> tuple[LoweredInstruction, ...]:
@@ -39,7 +24,7 @@ def _dram_transfer(name: str, tensor: Tensor, base: int, operand: Operand) -> tu
     start = base + sum(low * stride for low, stride in zip(operand.box.starts, dram_strides))
     lowered = []
     sides = (dram_strides, operand.strides)
-    for run, counts, (dram_steps, spm_steps), (dram, spm) in _runs(operand.box.shape, sides, tensor.itemsize):
+    for run, counts, (dram_steps, spm_steps), (dram, spm) in runs(operand.box.shape, sides, tensor.itemsize):
         lowered.append(LoweredInstruction(name, {
             "dram": start + dram, "spm": operand.address + spm, "run_bytes": run, "counts": counts,
             "dram_strides": dram_steps, "spm_strides": spm_steps,
@@ -51,7 +36,7 @@ def send_box(source: Operand, target: Operand, core: int) -> tuple[LoweredInstru
     """Sends of the source's box to the same box in another core's scratchpad."""
     item = int(np.dtype(source.dtype).itemsize)
     lowered = []
-    for run, counts, (own, there), (own_offset, there_offset) in _runs(
+    for run, counts, (own, there), (own_offset, there_offset) in runs(
         source.box.shape, (source.strides, target.strides), item
     ):
         lowered.append(LoweredInstruction("SEND", {
@@ -67,7 +52,7 @@ def constant_load(
 ) -> tuple[LoweredInstruction, ...]:
     """A load of some columns of some rows of a packed constant, dense into the target."""
     count, width = rows[1] - rows[0], columns[1] - columns[0]
-    pattern = next(_runs((count, width), ((row_bytes, 1), (width, 1)), 1))
+    pattern = next(runs((count, width), ((row_bytes, 1), (width, 1)), 1))
     run, counts, (dram_steps, spm_steps), _ = pattern
     return (LoweredInstruction("LOAD", {
         "dram": base + rows[0] * row_bytes + columns[0], "spm": target, "run_bytes": run, "counts": counts,

@@ -34,6 +34,11 @@ ELEMENTS: dict[str, Any] = {
     "input": 0, "output": 1024, "counts": (1, 2, 3, 4), "input_strides": (0, 48, 16, 4),
     "output_strides": (0, 48, 16, 4),
 }  # fmt: skip
+ROWS: dict[str, Any] = {
+    "output": 1024, "indices": 4096, "index_type": 7, "index_count": 5, "index_bytes": 8, "extent": 6,
+    "input_step_bytes": 16, "output_step_bytes": 24, "run_bytes": 7, "counts": (1, 1, 2), "input_strides": (0, 0, 8),
+    "output_strides": (0, 0, 8),
+}  # fmt: skip
 TWO_BLOCKS = {"output_channels": 17, "output_column_bytes": 17, "output_row_bytes": 136}
 SCALES = {"input_scale": 0.5, "output_scale": 0.25}
 VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
@@ -59,6 +64,8 @@ VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
                         "output_row_bytes": 64, "output_column_bytes": 4, "input_height": 8, "input_width": 8,
                         "output_height": 16, "output_width": 16, "channels": 4, "row_table": 4096, "column_table": 8192,
                         **SCALES}),
+    "GATHER": (VECTOR, {"input": 0, **ROWS}),
+    "LOAD_ROWS": (LOAD, {"dram": 256, **ROWS}),
     "SOFTMAX": (VECTOR, {"input": 0, "output": 1024, "counts": (1, 2, 3), "length": 10, "input_strides": (0, 30, 10),
                          "output_strides": (0, 30, 10), "table": 4096, "output_scale": 256.0}),
 }  # fmt: skip
@@ -136,7 +143,17 @@ def test_every_opcode_has_a_valid_form() -> None:
         ("COPY", {"output": 1}, "its output overlaps its input"),
         ("COPY", {"element_bytes": 3}, "element_bytes is not 1, 2, 4 or 8"),
         ("COPY", {"counts": (1, 1, 1, 0)}, "a count is 0"),
+        ("COPY", {"input_strides": (0, -48, 16, 4)}, "spm 0xffff"),
+        ("COPY", {"input": 1600, "input_strides": (0, -480, 16, -8)}, "its output overlaps its input"),
         ("FILL", {"output_strides": (0, 0, 100, 3)}, "writes a byte twice"),
+        ("GATHER", {"index_count": 0}, "index_count is 0"),
+        ("GATHER", {"index_type": 4}, "index_type is data type 4"),
+        ("GATHER", {"extent": 2049}, "spm 0x0+32783 > 32768"),
+        ("GATHER", {"indices": 1028}, "its output overlaps its input"),
+        ("GATHER", {"output_step_bytes": 12}, "writes a byte twice"),
+        ("LOAD_ROWS", {"extent": 1 << 20}, "dram 0x100+"),
+        ("LOAD_ROWS", {"counts": (0, 1, 1)}, "a count is 0"),
+        ("LOAD_ROWS", {"indices": 32764}, "spm 0x7ffc+"),
         ("BINARY", {"function": 9}, "function is 9"),
         ("BINARY", {"left_type": 5}, "left_type is data type 5"),
         ("BINARY", {"output_scale": float("inf")}, "output_scale is inf"),
@@ -158,6 +175,7 @@ def test_fields_and_bounds(name: str, change: dict[str, Any], message: str) -> N
     ("name", "change"),
     [
         ("COPY", {"output": 2}),  # between the elements it reads
+        ("COPY", {"input": 600, "input_strides": (0, -48, 16, -4)}),
         ("TABLE", {"output": 0}),
         ("BINARY", {"output": 0}),
         ("CONV", {"load_accumulators": 1, "keep_accumulators": 1}),

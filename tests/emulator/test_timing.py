@@ -90,6 +90,22 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     ("table", elements("TABLE"), 256 / 32 + 3),
     ("copy of int32", elements("COPY", element_bytes=4, stride=4, output_stride=4), 256 * 4 / 32 + 3),
     ("gather", elements("COPY", element_bytes=1, stride=2), 256 / 8 + 3),  # a word an element, 8 a cycle
+    ("copy backwards", elements("COPY", element_bytes=1, stride=-1), 256 / 32 + 3),  # the same words
+    ("rows by index", instruction("GATHER", index_count=6, counts=(1, 1, 1), run_bytes=60), (6 * 60 + 6 * 4) / 32 + 3),
+    (
+        "single bytes by index",
+        instruction(
+            "GATHER",
+            index_count=6,
+            counts=(1, 4, 8),
+            run_bytes=1,
+            input_step_bytes=32,
+            output_step_bytes=32,
+            input_strides=(0, 8, 1),
+            output_strides=(0, 1, 4),
+        ),
+        6 * 32 / 8 + 3,
+    ),  # a word a byte
     ("fill", fill(100), 4 + 3),  # ceil(100 / 32)
     ("add", binary((1, 1, 1, 256), (0, 0, 0, 1)), 3 * 256 / 32 + 3),  # left, right, output
     ("add on 5 channels of 8", binary((1, 1, 64, 5), (0, 0, 8, 1)), 3 * 320 / 32 + 3),  # 64 runs of 2 words: 16 cycles
@@ -311,6 +327,17 @@ def test_cost_model_and_clock_agree_on_a_lone_transfer(name: str) -> None:
         if cost.reaches(core, other):
             timing, _ = replay(on, {(core, NETWORK_DMA): [send(4117, core=other)]})
             assert timing.total_ns == pytest.approx(cost.transfer_ns(core, 4117, 4117, to_core=other))
+
+
+def test_rows_by_index_take_the_time_of_their_bytes() -> None:
+    """Of a table of 100 rows of 200 bytes three are moved: 12 bursts of 64 bytes for 600, whichever they are."""
+    step = instruction("LOAD_ROWS", index_count=3, index_type=DataType.INT32, extent=100, input_step_bytes=200,
+                       output_step_bytes=200, run_bytes=200, output=256, counts=(1, 1, 1))  # fmt: skip
+    cost = CostModel(machine())
+    timing, _ = replay(machine(), {(0, LOAD): [step]})
+    assert timing.total_ns == pytest.approx(cost.rows_ns(0, step))
+    assert timing.total_ns == pytest.approx(cost.transfer_ns(0, 600, 200))
+    assert (timing.cores[0].dram_bytes, timing.cores[0].dram_read_bytes) == (600, 600)
 
 
 def test_cost_of_transfers_that_share_dram() -> None:

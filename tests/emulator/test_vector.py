@@ -90,49 +90,11 @@ def test_table_in_place(level: int, trial: int) -> None:
     spm.check(level, source, table[values], _unary("TABLE", source, source, table=place.address))
 
 
-@pytest.mark.parametrize("element_bytes", [1, 2, 4])
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_copy(level: int, trial: int, element_bytes: int) -> None:
-    rng = np.random.default_rng(trial)
-    values = _codes(rng, _shape(rng, (3, 9, 20, 40)), np.dtype(f"u{element_bytes}"))
-    spm = Scratchpad(rng, 1 << 18)
-    output, source = spm.place(np.zeros_like(values), _order(rng, 4)), spm.place(values, _order(rng, 4))
-    spm.check(level, output, values, _unary("COPY", source, output, element_bytes=element_bytes))
-
-
-@pytest.mark.parametrize("element_bytes", [1, 2, 4])
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_copy_broadcasts(level: int, trial: int, element_bytes: int) -> None:
-    rng = np.random.default_rng(trial)
-    shape = _shape(rng, (3, 5, 7, 40))
-    kept = tuple(extent if rng.integers(2) else 1 for extent in shape)
-    values = _codes(rng, kept, np.dtype(f"u{element_bytes}"))
-    spm = Scratchpad(rng)
-    output, source = spm.place(np.zeros(shape, values.dtype), _order(rng, 4)), spm.place(values)
-    fields = _unary("COPY", source, output, element_bytes=element_bytes)
-    fields |= {"counts": shape, "input_strides": _broadcast(source, shape)}
-    spm.check(level, output, np.broadcast_to(values, shape), fields)
-
-
 def _broadcast(placed: Placed, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(
         0 if kept == 1 != extent else stride
         for stride, kept, extent in zip(placed.strides, placed.shape, shape, strict=True)
     )
-
-
-@pytest.mark.parametrize("element_bytes", [1, 2, 4])
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_fill(level: int, trial: int, element_bytes: int) -> None:
-    rng = np.random.default_rng(trial)
-    dtype = np.dtype(f"u{element_bytes}")
-    value = int(_codes(rng, (), dtype))
-    spm = Scratchpad(rng)
-    output = spm.place(np.zeros(_shape(rng, (2, 5, 7, 50)), dtype), _order(rng, 4))
-    counts, strides = output.axes()
-    fields = {"name": "FILL", "output": output.address, "counts": counts, "output_strides": strides, "value": value,
-              "element_bytes": element_bytes}  # fmt: skip
-    spm.check(level, output, np.full(counts, value, dtype), fields)
 
 
 @pytest.mark.parametrize("function", [f for f in BinaryFunction if f.name.startswith("FLOAT_")])

@@ -13,7 +13,13 @@ import numpy as np
 
 from npu_backend.graph import Graph, GraphBuilder, Op, Quantization, Tensor
 from npu_backend.ops import append_op, registered_ops
-from npu_backend.ops.attributes import PadAttributes, ReshapeAttributes, TransposeAttributes, UnaryAttributes
+from npu_backend.ops.attributes import (
+    PadAttributes,
+    ReshapeAttributes,
+    SliceAttributes,
+    TransposeAttributes,
+    UnaryAttributes,
+)
 
 Shape = tuple[int, ...]
 Arrays = tuple[np.ndarray, ...]
@@ -31,7 +37,7 @@ class Case:
 
     `same_code`: the output has the first input's scale. `channels_last`: rank 4 hosts are [n, c, h, w], else the axes
     are left alone. `spm_bytes`: a scratchpad so small that the operator is tiled. `constant_at`: which of the inputs
-    are constant tensors, of `constant_dtype` (else the case's).
+    are constant tensors, of `constant_dtype` (else the case's). `dtypes` of the inputs, where not the case's.
     """
 
     kind: str
@@ -47,6 +53,7 @@ class Case:
     spm_bytes: int = SMALL_SPM_BYTES
     constant_at: tuple[int, ...] = ()
     constant_dtype: str = ""
+    dtypes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.label}-{self.dtype}"
@@ -96,24 +103,33 @@ def build(case: Case, *, prefix: bool = False) -> Graph:
 
 def _input(builder: GraphBuilder, case: Case, index: int, *, prefix: bool) -> str:
     if index in case.constant_at:
-        dtype = case.constant_dtype or case.dtype
+        dtype = case.constant_dtype or _dtype(case, index)
         values = draw(np.random.default_rng(case.seed + index), case.shapes[index], dtype)
         if dtype == "int8":
             # ONNX Runtime computes in float with int8 constants that all lie in [-64, 64].
             values.flat[0] = -100
         return builder.constant_tensor(f"c{index}", values, code(*INPUT_CODES[index % 3], dtype))
-    shape, quantization = case.shapes[index], code(*INPUT_CODES[index % 3], case.dtype)
+    shape, dtype = case.shapes[index], _dtype(case, index)
+    quantization = code(*INPUT_CODES[index % 3], dtype)
     turned = len(shape) == 4 and case.channels_last
     host = tuple(shape[axis] for axis in (0, 3, 1, 2)) if turned else shape
-    before = code(0.018, 127, case.dtype) if prefix else quantization
-    name = builder.input(Tensor(f"x{index}", host, case.dtype, before), f"x{index}")
+    requantized = prefix and np.dtype(dtype).itemsize == 1 and quantization is not None
+    before = code(0.018, 127, dtype) if requantized else quantization
+    name = builder.input(Tensor(f"x{index}", host, dtype, before), f"x{index}")
     if turned:
         name = _turn(builder, name, (0, 2, 3, 1))
     if prefix:
-        function = UnaryAttributes("identity" if quantization else "negative")
-        name = append_op(builder, "unary", (name,), function, name=f"p{index}", dtype=case.dtype,
-                         quantization=quantization)  # fmt: skip
+        kind, attributes = ("unary", UnaryAttributes("identity")) if requantized else ("slice", _backwards(shape))
+        name = append_op(builder, kind, (name,), attributes, name=f"p{index}", dtype=dtype, quantization=quantization)
     return name
+
+
+def _backwards(shape: Shape) -> SliceAttributes:
+    return SliceAttributes(tuple(extent - 1 for extent in shape), (-1,) * len(shape), (-1,) * len(shape))
+
+
+def _dtype(case: Case, index: int) -> str:
+    return (case.dtypes[index] if case.dtypes else "") or case.dtype
 
 
 def _turn(builder: GraphBuilder, name: str, axes: tuple[int, ...]) -> str:

@@ -14,20 +14,16 @@ import numpy as np
 
 from npu_backend.ops.attributes import (
     BinaryAttributes,
-    ConcatAttributes,
     ConvAttributes,
     ConvTransposeAttributes,
     DenseAttributes,
-    PadAttributes,
     PoolAttributes,
     ReduceAttributes,
-    ReshapeAttributes,
     ResizeAttributes,
-    SliceAttributes,
     SoftmaxAttributes,
-    TransposeAttributes,
     UnaryAttributes,
 )
+from tests.ops import cases_movement
 from tests.ops.case import INPUT_CODES, OUTPUT_CODE, Arrays, Case, Shape, in_forms
 
 
@@ -92,10 +88,6 @@ def resize(label: str, shape: Shape, size: tuple[int, int], function: str, mode:
 
 def unary(function: str, *parameters: float) -> Case:
     return Case("unary", function, ((1, 9, 7, 21),), UnaryAttributes(function, parameters), output_code=(0.02, 30))
-
-
-def moved(kind: str, label: str, shape: Shape, attributes: Any, **more: Any) -> Case:
-    return Case(kind, label, (shape,), attributes, same_code=True, **more)
 
 
 CONVOLUTIONS = (
@@ -207,37 +199,14 @@ SOFTMAXES = (
     Case("softmax", "pixels", ((1, 7, 5, 21),), SoftmaxAttributes(3), output_code=(1 / 256, 0)),
 )
 
-MOVEMENTS = (
-    *(Case("concat", f"axis{axis}", tuple(tuple(n if i == axis else e for i, e in enumerate((2, 7, 5, 19)))
-                                          for n in sizes), ConcatAttributes(axis))
-      for axis, sizes in enumerate(((1, 2), (5, 7, 3), (1, 6), (16, 19, 3)))),
-    Case("concat", "rank2", ((9, 140), (9, 131)), ConcatAttributes(1), same_code=True),
-    moved("pad", "image", (1, 7, 9, 19), PadAttributes((0, 2, 1, 0), (0, 1, 3, 0), 120)),
-    moved("pad", "all", (2, 5, 6, 16), PadAttributes((1, 0, 2, 3), (0, 4, 0, 5), 77)),
-    moved("pad", "wide", (1, 2, 3, 8), PadAttributes((0, 9, 8, 0), (0, 9, 0, 0), 0)),
-    moved("slice", "inside", (2, 9, 11, 37), SliceAttributes((1, 2, 3, 5), (2, 8, 11, 30), (1, 1, 1, 1))),
-    moved("slice", "steps", (1, 14, 13, 20), SliceAttributes((0, 1, 0, 2), (1, 14, 12, 20), (1, 3, 2, 5))),
-    moved("slice", "rank2", (35, 297), SliceAttributes((0, 10), (35, 270), (2, 1))),
-    moved("transpose", "matrix", (23, 37), TransposeAttributes((1, 0))),
-    moved("transpose", "rank3", (5, 7, 11), TransposeAttributes((2, 0, 1))),
-    moved("transpose", "rank4", (2, 5, 7, 16), TransposeAttributes((3, 1, 0, 2)), channels_last=False),
-    moved("transpose", "rank5", (2, 3, 5, 4, 7), TransposeAttributes((4, 0, 3, 1, 2))),
-    moved("reshape", "flatten", (6, 5, 7, 16), ReshapeAttributes((6, 560)), spm_bytes=4096),
-    moved("reshape", "rows", (36, 70), ReshapeAttributes((90, 28))),
-    moved("reshape", "whole", (1, 7, 11, 13), ReshapeAttributes((1, 1001))),
-    moved("reshape", "rank5", (1, 18, 4, 24), ReshapeAttributes((1, 18, 4, 3, 8))),
-)  # fmt: skip
-
 # As they lie, with the axes of the graph's inputs stored in another order.
 _TURNED = {
-    ("concat", "axis0"), ("concat", "axis1"), ("concat", "axis2"), ("concat", "axis3"), ("pad", "image"),
-    ("pad", "all"), ("pad", "wide"), ("slice", "inside"), ("slice", "steps"), ("reshape", "flatten"),
     ("binary", "add"), ("binary", "add-constant-channels"), ("binary", "multiply-constant-rows"), ("conv2d", "3x3"),
     ("softmax", "pixels"),
 }  # fmt: skip
 TURNED = tuple(
     replace(case, label=f"{case.label}-turned", channels_last=False)
-    for case in (*MOVEMENTS, *ELEMENTWISE, *CONVOLUTIONS, *SOFTMAXES)
+    for case in (*ELEMENTWISE, *CONVOLUTIONS, *SOFTMAXES)
     if (case.kind, case.label) in _TURNED
 )
 
@@ -252,7 +221,7 @@ CONVERSIONS = tuple(
 )
 
 
-QUANTIZED = (*CONVOLUTIONS, *TRANSPOSED, *PRODUCTS, *POOLS, *RESIZES, *ELEMENTWISE, *SOFTMAXES, *MOVEMENTS, *TURNED)
+QUANTIZED = (*CONVOLUTIONS, *TRANSPOSED, *PRODUCTS, *POOLS, *RESIZES, *ELEMENTWISE, *SOFTMAXES, *TURNED)
 
 CASTS = tuple(
     Case("cast", f"{source}-{output}", ((1, 9, 7, 21),), dtype=source, output_dtype=output)
@@ -262,4 +231,4 @@ CASTS = tuple(
     )
 )  # fmt: skip
 
-CASES: tuple[Case, ...] = (*in_forms(QUANTIZED), *CONVERSIONS, *CASTS)
+CASES: tuple[Case, ...] = (*in_forms(QUANTIZED), *CONVERSIONS, *CASTS, *cases_movement.CASES)

@@ -12,6 +12,7 @@ from onnx.helper import np_dtype_to_tensor_dtype
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
+from tests.ops import cases_movement
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
 # ONNX Runtime computes these in float; the rest is equal bit for bit.
@@ -81,24 +82,6 @@ def emit_resize(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> 
                    coordinate_transformation_mode=a.coordinate_mode, **nearest)  # fmt: skip
 
 
-def emit_pad(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    a, code = op.attributes, code_of(graph, op.output)
-    turn = to_host(graph.tensor(op.output))
-    widths = [side[axis] for side in (a.before, a.after) for axis in turn]
-    value = np.float32(code.scale) * np.float32(a.value - code.zero_point)
-    return onnx.op("Pad", names[0], onnx.constant(widths, np.int64), onnx.constant(value, np.float32))
-
-
-def emit_slice(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    a, turn = op.attributes, to_host(graph.tensor(op.output))
-    starts, stops, steps = ([side[axis] for axis in turn] for side in (a.starts, a.stops, a.steps))
-    return onnx.op("Slice", names[0], *(onnx.constant(v, np.int64) for v in (starts, stops, range(len(turn)), steps)))
-
-
-def emit_concat(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    return onnx.op("Concat", *names, axis=to_host(graph.tensor(op.output)).index(op.attributes.axis))
-
-
 def emit_reduce(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
     axes = [to_host(graph.tensor(op.output)).index(axis) for axis in op.attributes.axes]
     kind = {"maximum": "ReduceMax", "mean": "ReduceMean"}[op.attributes.function]
@@ -114,14 +97,14 @@ EMIT: dict[str, Emit] = {
     "conv2d": emit_matrix, "conv_transpose2d": emit_matrix, "dense": emit_matrix, "pool2d": emit_pool,
     "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
     "reduce": emit_reduce,
-    "unary": emit_unary, "binary": emit_binary, "resize2d": emit_resize, "pad": emit_pad, "slice": emit_slice,
-    "concat": emit_concat, "softmax": emit_softmax, "quantize": lambda onnx, graph, op, names: names[0],
+    "unary": emit_unary, "binary": emit_binary, "resize2d": emit_resize, "softmax": emit_softmax, "quantize": lambda onnx, graph, op, names: names[0],
     "dequantize": lambda onnx, graph, op, names: names[0],
     "cast": lambda onnx, graph, op, names: onnx.op(
         "Cast", names[0], to=np_dtype_to_tensor_dtype(np.dtype(graph.tensor(op.output).dtype))),
+    **cases_movement.EMIT,
 }  # fmt: skip
-# They move whole elements, or look them up; NumPy's own function is the judge.
-MOVEMENTS = {"reshape", "transpose", "table"}
+# They keep the bytes, or look them up; NumPy's own function is the judge.
+MOVEMENTS = {"reshape", "table"}
 
 
 def code_of(graph: Graph, name: str) -> Quantization:
@@ -157,7 +140,7 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
     if output.quantization is not None:
         result = _round_trip(onnx, result, output)
     sixteen_bit = any(graph.tensor(name).dtype.endswith("int16") for name in (*graph.activations(op), op.output))
-    dtype = np.float32 if output.quantization else output.dtype
+    dtype = np.float32 if output.quantization or output.dtype == "float16" else output.dtype
     value = onnx.run(result, dtype, 21 if sixteen_bit else 17)
     return value.transpose(TO_CHANNELS_LAST) if value.ndim == 4 else value
 

@@ -14,7 +14,7 @@ from npu_backend.pipeline import compile_graph
 from npu_backend.reference import evaluate
 from npu_backend.runtime import Emulator
 from npu_backend.strategies import STRATEGIES
-from tests.ops.case import CODES, Case, build, draw_inputs, operator
+from tests.ops.case import Case, build, draw_inputs, operator
 from tests.ops.cases import CASES
 
 LARGE_SPM_BYTES = 1 << 20
@@ -78,7 +78,7 @@ def fast_target(case: Case) -> Target:
 
 def check(case: Case, targets: Sequence[Target]) -> None:
     for prefix in (False, True):
-        graph = build(case, prefix=prefix and case.dtype in CODES)
+        graph = build(case, prefix=prefix)
         inputs = draw_inputs(graph, case.seed)
         expected = evaluate(graph, inputs)["y"]
         for target in targets:

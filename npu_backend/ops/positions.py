@@ -61,17 +61,15 @@ class _ByPosition(Movement):
 
     def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
         """From the lowest to the highest position on every axis; empty where all come from nowhere."""
-        shape = graph.tensor(op.inputs[0]).shape
-        intervals = [_hull(axis[slice(*out_box.interval(index))])
-                     for index, axis in enumerate(_positions(self, op.attributes, shape))]  # fmt: skip
-        starts, stops = zip(*intervals[len(intervals) - len(shape) :]) if shape else ((), ())
+        rank = len(graph.tensor(op.inputs[0]).shape)
+        intervals = [_hull(positions) for positions in _positions_in(self, graph, op, out_box)]
+        starts, stops = zip(*intervals[len(intervals) - rank :]) if rank else ((), ())
         return (Box(starts, stops if all(low < high for low, high in intervals) else starts),)
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """A copy for every combination of the axes' runs; before them a fill, where elements come from nowhere."""
         output, source = tile.output, _with_rank(tile.inputs[0], tile.output.box.rank)
-        positions = [axis[slice(*output.box.interval(index))]
-                     for index, axis in enumerate(_positions(self, op.attributes, graph.tensor(op.inputs[0]).shape))]  # fmt: skip
+        positions = _positions_in(self, graph, op, output.box)
         lowered: list[LoweredInstruction] = []
         if any(axis.min() == NOWHERE for axis in positions):
             lowered += _fill(output, self.fill(op.attributes, output.dtype))
@@ -90,6 +88,11 @@ def _positions(spec: _ByPosition, attributes: Any, shape: tuple[int, ...]) -> tu
     rank = spec.rank(attributes, len(shape))
     extents = (1,) * (rank - len(shape)) + shape
     return tuple(np.asarray(spec.positions(attributes, extent, axis)) for axis, extent in enumerate(extents))
+
+
+def _positions_in(spec: _ByPosition, graph: Graph, op: Op, out_box: Box) -> list[Positions]:
+    every = _positions(spec, op.attributes, graph.tensor(op.inputs[0]).shape)
+    return [axis[start:stop] for axis, start, stop in zip(every, out_box.starts, out_box.stops)]
 
 
 def _with_rank(operand: Operand, rank: int) -> Operand:

@@ -53,7 +53,7 @@ def op_reads(fused: Fused, layer: Layer, op: Op, part: TilePart) -> tuple[tuple[
 
 
 def part_needs(fused: Fused, layer: Layer, part: TilePart) -> dict[str, Box]:
-    """The box of every outside tensor that must be in the scratchpad; tensors of which the part reads nothing are not."""
+    """The box of every outside tensor that must be in the scratchpad, where it is not empty."""
     needs: dict[str, Box] = {}
     for op in ops_of_part(layer, part):
         in_dram = spec_of(op).read_in_dram(fused.graph, op)

@@ -157,7 +157,7 @@ def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
     if dtype in ("int32", "int64"):
         return rng.integers(-99, 100, shape).astype(dtype)
     if dtype == "bool":
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     info = np.iinfo(dtype)
     return rng.integers(info.min, info.max + 1, shape).astype(dtype)
 

@@ -175,7 +175,8 @@ def emit_slice(onnx: OnnxGraph, graph: Graph, op: Op, names: Names) -> str:
 
 
 def emit_transpose(onnx: OnnxGraph, graph: Graph, op: Op, names: Names) -> str:
-    return onnx.op("Transpose", names[0], perm=op.attributes.axes)
+    axes = op.attributes.axes
+    return onnx.op("Transpose", names[0], perm=axes) if axes else onnx.op("Identity", names[0])
 
 
 def emit_concat(onnx: OnnxGraph, graph: Graph, op: Op, names: Names) -> str:

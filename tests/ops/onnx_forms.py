@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from onnx import TensorProto
 from onnx.helper import np_dtype_to_tensor_dtype
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
@@ -97,7 +98,8 @@ EMIT: dict[str, Emit] = {
     "conv2d": emit_matrix, "conv_transpose2d": emit_matrix, "dense": emit_matrix, "pool2d": emit_pool,
     "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
     "reduce": emit_reduce,
-    "unary": emit_unary, "binary": emit_binary, "resize2d": emit_resize, "softmax": emit_softmax, "quantize": lambda onnx, graph, op, names: names[0],
+    "unary": emit_unary, "binary": emit_binary, "resize2d": emit_resize, "softmax": emit_softmax,
+    "quantize": lambda onnx, graph, op, names: names[0],
     "dequantize": lambda onnx, graph, op, names: names[0],
     "cast": lambda onnx, graph, op, names: onnx.op(
         "Cast", names[0], to=np_dtype_to_tensor_dtype(np.dtype(graph.tensor(op.output).dtype))),
@@ -140,6 +142,8 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
     if output.quantization is not None:
         result = _round_trip(onnx, result, output)
     sixteen_bit = any(graph.tensor(name).dtype.endswith("int16") for name in (*graph.activations(op), op.output))
+    if output.dtype == "float16":
+        result = onnx.op("Cast", result, to=TensorProto.FLOAT)
     dtype = np.float32 if output.quantization or output.dtype == "float16" else output.dtype
     value = onnx.run(result, dtype, 21 if sixteen_bit else 17)
     return value.transpose(TO_CHANNELS_LAST) if value.ndim == 4 else value

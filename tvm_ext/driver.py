@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from npu_backend.errors import InputError, ProgramError
 from npu_backend.graph import Graph
 from npu_backend.toolchain import emulator_object
 from tvm_ext.onnx_cleanup import clean
-from tvm_ext.onnx_load import Shapes, input_infos, load_model
+from tvm_ext.onnx_empty import without_empty
+from tvm_ext.onnx_load import Shapes, input_infos, load_model, tensor_info
 from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
 
 if TYPE_CHECKING:
@@ -52,9 +53,14 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """A model imported and partitioned, before any graph is compiled."""
+    """A model imported and partitioned, before any graph is compiled.
+
+    `inputs` and `outputs` are the model's own; what has no elements is not in `model`, nor passed to what is compiled.
+    """
 
     model: onnx.ModelProto
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     partitioned: Partitioned
     stage_seconds: Mapping[str, float]
     import_tvm_seconds: float
@@ -68,13 +74,15 @@ def import_model(path: str | Path, shapes: Shapes | None = None, *, computes_flo
     """
     clock = _Clock()
     with clock.stage("clean"):
-        model = clean(load_model(path, shapes))
+        cleaned = clean(load_model(path, shapes))
+        model = without_empty(cleaned)
     with clock.stage("import_tvm"):
         from tvm_ext.relax import partition  # noqa: PLC0415
     with clock.stage("partition"):
         partitioned = partition(model, computes_float=computes_float)
     tvm_seconds = clock.seconds.pop("import_tvm")
-    return FrontEnd(model, partitioned, clock.seconds, tvm_seconds)
+    outputs = _tensors_out(cleaned, model, partitioned.outputs)
+    return FrontEnd(model, input_infos(cleaned), outputs, partitioned, clock.seconds, tvm_seconds)
 
 
 def compile_model(
@@ -119,7 +127,7 @@ def compile_imported(
     seconds = {**front.stage_seconds, **clock.seconds}
     metadata = Metadata(
         model=front.model.graph.name, machine=machine, cores=cores, strategy=strategy, host=host_name(),
-        inputs=input_infos(front.model), outputs=_tensors_out(front),
+        inputs=front.inputs, outputs=front.outputs,
         npu_ops=front.partitioned.npu_ops, host_ops=front.partitioned.host_ops,
         compile_seconds=round(sum(seconds.values()), 6),
     )  # fmt: skip
@@ -148,11 +156,16 @@ class PackageRunner:
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Outputs by name. Raises InputError for a wrong name, shape or data type."""
-        arrays = [self._tensor(array) for array in _check_inputs(self._metadata.inputs, inputs)]
+        arrays = [self._tensor(array) for array in _check_inputs(self._metadata.inputs, inputs) if array.size]
         with _threads(threads):
             result = self._machine["main"](*arrays)
-        results = [result] if len(self._metadata.outputs) == 1 else list(result)
-        return {info.name: value.numpy() for info, value in zip(self._metadata.outputs, results, strict=True)}
+        computed = [info for info in self._metadata.outputs if 0 not in info.shape]
+        results = [result] if len(computed) == 1 else list(result)
+        values = {info.name: value.numpy() for info, value in zip(computed, results, strict=True)}
+        return {
+            info.name: values[info.name] if info.name in values else np.zeros(info.shape, info.dtype)
+            for info in self._metadata.outputs
+        }
 
     def __enter__(self) -> PackageRunner:
         return self
@@ -196,10 +209,13 @@ def _threads(count: int) -> Iterator[None]:
             os.environ[THREADS_VARIABLE] = before
 
 
-def _tensors_out(front: FrontEnd) -> tuple[TensorInfo, ...]:
-    names = (value.name for value in front.model.graph.output)
-    described = zip(names, front.partitioned.outputs, strict=True)
-    return tuple(TensorInfo(name, shape, dtype) for name, (shape, dtype) in described)
+def _tensors_out(
+    cleaned: onnx.ModelProto, model: onnx.ModelProto, described: Sequence[tuple[tuple[int, ...], str]]
+) -> tuple[TensorInfo, ...]:
+    """The outputs of `cleaned`: what TVM says of those in `model`, and those without elements as they are declared."""
+    names = (value.name for value in model.graph.output)
+    known = {name: TensorInfo(name, shape, dtype) for name, (shape, dtype) in zip(names, described, strict=True)}
+    return tuple(known.get(value.name) or tensor_info(value) for value in cleaned.graph.output)
 
 
 class _Clock:

@@ -43,7 +43,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = explicit_pads(nodes, shapes)
     nodes = move_onto_codes(nodes, constants, pinned)
     nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
-    cleaned = _rebuild(model, duplicate_dequantize(nodes, pinned), constants)
+    cleaned = rebuild(model, duplicate_dequantize(nodes, pinned), constants)
     fold_batch_norms(cleaned, shapes)
     return cleaned
 
@@ -138,7 +138,7 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> dict[str, tuple[int, ...]]:
-    inferred = onnx.shape_inference.infer_shapes(_rebuild(model, nodes, constants), data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(rebuild(model, nodes, constants), data_prop=True).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
@@ -237,7 +237,7 @@ def _copy(node: onnx.NodeProto, index: int) -> onnx.NodeProto:
     return copy
 
 
-def _rebuild(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> onnx.ModelProto:
+def rebuild(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> onnx.ModelProto:
     """The model with other nodes, and the constants these and the outputs read."""
     used = {name for node in nodes for name in node.input} | _pinned_names(model, nodes)
     weights = {tensor.name for tensor in model.graph.initializer}

@@ -56,11 +56,14 @@ def model_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 def input_infos(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
     """The inputs a caller passes, of a model whose shapes are static."""
-    return tuple(
-        TensorInfo(value.name, tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
-                   onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
-        for value in model_inputs(model)
-    )  # fmt: skip
+    return tuple(map(tensor_info, model_inputs(model)))
+
+
+def tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
+    """A tensor as it is declared, with static extents."""
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value for dim in tensor.shape.dim)
+    return TensorInfo(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -104,8 +107,11 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
-    """Extents; a symbolic one as its name, ``?`` where it has none."""
-    return [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
+    """Extents; a symbolic one as its name, ``?`` where it has none (some exporters write -1). 0 is an extent."""
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or "?"
+        for dim in value.type.tensor_type.shape.dim
+    ]
 
 
 def _symbolic(value: onnx.ValueInfoProto) -> bool:
@@ -122,8 +128,8 @@ def _fix_input(value: onnx.ValueInfoProto, shape: Sequence[int] | None) -> None:
             raise ModelError(f"input {value.name!r} has dynamic extents ({symbols}) in {text}; give its shape with"
                              f" --shapes {value.name}:[{','.join(_suggestion(dims))}]")  # fmt: skip
         return
-    if any(extent < 1 for extent in shape):
-        raise ModelError(f"--shapes gives input {value.name!r} {list(shape)}; every extent must be 1 or more")
+    if any(extent < 0 for extent in shape):
+        raise ModelError(f"--shapes gives input {value.name!r} {list(shape)}; every extent must be 0 or more")
     if known and (len(shape) != len(dims) or any(dim not in (s, str(dim)) for dim, s in zip(dims, shape, strict=True))):
         raise ModelError(f"--shapes gives input {value.name!r} {list(shape)}, but the model says {text}")
     del value.type.tensor_type.shape.dim[:]

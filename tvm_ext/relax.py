@@ -53,8 +53,7 @@ def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partit
         npu_ops += [
             NpuOp(node.name, node.op_type, symbol) for found in part.found for node in _operators(found.match.nodes)
         ]
-    outputs = tuple((shape_of(variable), dtype_of(variable)) for variable in _result_variables(imported.module["main"]))
-    return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops, outputs)
+    return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops, _outputs(imported.module["main"]))
 
 
 @dataclass(frozen=True)
@@ -136,3 +135,10 @@ def _result_variables(function: relax.Function) -> Iterator[relax.Var]:
     while isinstance(result, relax.Var) and isinstance(bound.get(result), relax.Tuple):
         result = bound[result]
     return variables_in(result)
+
+
+def _outputs(function: relax.Function) -> tuple[tuple[tuple[int, ...], str], ...]:
+    """Shape and data type of what a function returns, constants among it too."""
+    result = function.ret_ty
+    types = result.fields if isinstance(result, relax.TupleType) else [result]
+    return tuple((tuple(map(int, tensor.shape)), str(tensor.dtype)) for tensor in types)

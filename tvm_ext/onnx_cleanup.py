@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,17 +15,20 @@ from onnx import helper
 
 from tvm_ext.batch_norm import fold_batch_norms
 from tvm_ext.onnx_constants import Constants, fold
+from tvm_ext.onnx_fusion import View, fuse
+from tvm_ext.onnx_gelu import gelu
+from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, readers_of
 from tvm_ext.onnx_moves import move_onto_codes
+from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
 from tvm_ext.onnx_origin import inherit
 from tvm_ext.qoperator import to_qdq
 
 # Operators whose rewriting asks for their input's shape.
-_SHAPED = ("BatchNormalization", "Shape", "Size", "Split")
+_SHAPED = ("BatchNormalization", "ReduceMean", "Shape", "Size", "Split")
 _WINDOWED = ("Conv", "MaxPool", "AveragePool")
 _MOVES_CODES = frozenset(("Transpose", "Reshape", "MaxPool", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Split"))
 
-Nodes = list[onnx.NodeProto]
 ShapeMap = Mapping[str, tuple[int, ...]]
 
 
@@ -40,6 +42,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = fold(nodes, constants, shapes, opset)
     pinned = _pinned_names(model, nodes)
     nodes = drop_identities(nodes, constants, pinned)
+    nodes = fuse(nodes, View.of(nodes, constants, shapes), pinned, (normalization, gelu))
     nodes = explicit_pads(nodes, shapes)
     nodes = move_onto_codes(nodes, constants, pinned)
     nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
@@ -83,7 +86,7 @@ def drop_identities(nodes: Nodes, constants: Constants, pinned: frozenset[str]) 
 def explicit_pads(nodes: Nodes, shapes: ShapeMap) -> Nodes:
     """auto_pad of windowed operators as explicit pads where the input's shape is known."""
     for node in nodes:
-        mode = _attribute(node, "auto_pad", b"NOTSET").decode()
+        mode = attribute(node, "auto_pad", b"NOTSET").decode()
         if node.op_type in _WINDOWED and mode.startswith("SAME") and node.input[0] in shapes:
             _set_pads(node, mode, shapes)
     return nodes
@@ -91,7 +94,7 @@ def explicit_pads(nodes: Nodes, shapes: ShapeMap) -> Nodes:
 
 def split_to_slices(nodes: Nodes, constants: Constants, shapes: ShapeMap, codes: frozenset[str]) -> Nodes:
     """Split of quantised data as one Slice per part, which matches and moves by itself; float Splits stay."""
-    consumers = _consumers(nodes)
+    consumers = readers_of(nodes)
     dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     result = []
     for node in nodes:
@@ -128,13 +131,7 @@ def _free_name(stem: str, taken: set[str]) -> str:
 
 
 def _needs_shapes(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("BatchNormalization", "Shape", "Size", "Split") or _attribute(
-        node, "auto_pad", b""
-    ).startswith(b"SAME")
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    return node.op_type in _SHAPED or attribute(node, "auto_pad", b"").startswith(b"SAME")
 
 
 def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> dict[str, tuple[int, ...]]:
@@ -149,30 +146,22 @@ def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) ->
 
 def _pinned_names(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
     """Values that must keep their names: the model's outputs and what subgraphs read from outside."""
-    inner = {name for node in nodes for attribute in node.attribute
-             for graph in (attribute.g, *attribute.graphs) for name in _names_in(graph)}  # fmt: skip
+    inner = {name for node in nodes for given in node.attribute
+             for graph in (given.g, *given.graphs) for name in _names_in(graph)}  # fmt: skip
     return frozenset(inner | {value.name for value in model.graph.output})
 
 
 def _names_in(graph: onnx.GraphProto) -> set[str]:
     names = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     for node in graph.node:
-        for attribute in node.attribute:
-            names.update(*map(_names_in, (attribute.g, *attribute.graphs)))
+        for given in node.attribute:
+            names.update(*map(_names_in, (given.g, *given.graphs)))
     return names
 
 
 def _is_inference(node: onnx.NodeProto, constants: Constants) -> bool:
     training = node.input[2] if len(node.input) > 2 else ""
     return not training or (training in constants and not constants[training].any())
-
-
-def _consumers(nodes: Nodes) -> dict[str, list[onnx.NodeProto]]:
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-    return consumers
 
 
 def _codes(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
@@ -187,22 +176,22 @@ def _codes(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
 
 def _set_pads(node: onnx.NodeProto, mode: str, shapes: ShapeMap) -> None:
     extents = shapes[node.input[0]][2:]
-    kernel = _attribute(node, "kernel_shape", None) or shapes[node.input[1]][2:]
-    strides = _attribute(node, "strides", None) or [1] * len(extents)
-    dilations = _attribute(node, "dilations", None) or [1] * len(extents)
+    kernel = attribute(node, "kernel_shape", None) or shapes[node.input[1]][2:]
+    strides = attribute(node, "strides", None) or [1] * len(extents)
+    dilations = attribute(node, "dilations", None) or [1] * len(extents)
     before, after = [], []
     for extent, k, stride, dilation in zip(extents, kernel, strides, dilations, strict=True):
         total = max(0, (-(-extent // stride) - 1) * stride + (k - 1) * dilation + 1 - extent)
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)
-    kept = [attribute for attribute in node.attribute if attribute.name not in ("auto_pad", "pads")]
+    kept = [given for given in node.attribute if given.name not in ("auto_pad", "pads")]
     del node.attribute[:]
     node.attribute.extend([*kept, helper.make_attribute("pads", before + after)])
 
 
 def _slices(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap) -> Nodes:
-    axis = int(_attribute(node, "axis", 0))
+    axis = int(attribute(node, "axis", 0))
     lengths = _split_lengths(node, constants, shapes, axis)
     if lengths is None:
         return [node]
@@ -218,7 +207,7 @@ def _slices(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap) -> Nod
 
 
 def _split_lengths(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap, axis: int) -> Sequence[int] | None:
-    listed = _attribute(node, "split", None)
+    listed = attribute(node, "split", None)
     if listed:
         return list(listed)
     if len(node.input) > 1 and node.input[1]:
@@ -248,5 +237,8 @@ def rebuild(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> onnx.
     graph.output.extend(model.graph.output)
     rebuilt = onnx.ModelProto(ir_version=model.ir_version)
     rebuilt.opset_import.extend(model.opset_import)
+    domains = {entry.domain for entry in model.opset_import}
+    if MICROSOFT not in domains and any(node.domain == MICROSOFT for node in nodes):
+        rebuilt.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     rebuilt.graph.CopyFrom(graph)
     return rebuilt

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import onnx
 
 from tvm_ext.onnx_constants import Constants
+from tvm_ext.onnx_graph import Nodes, producers_of, readers_of
 
 _MOVES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"))
-
-Nodes = list[onnx.NodeProto]
 
 
 def move_onto_codes(nodes: Sequence[onnx.NodeProto], constants: Constants, pinned: frozenset[str]) -> Nodes:
@@ -24,11 +23,11 @@ def move_onto_codes(nodes: Sequence[onnx.NodeProto], constants: Constants, pinne
 
 def _sink(nodes: Nodes, constants: Constants, pinned: frozenset[str]) -> Nodes:
     """Move, QuantizeLinear becomes QuantizeLinear, move; unless the move reads a DequantizeLinear already."""
-    producers, uses = _producers(nodes), _uses(nodes)
+    producers, readers = producers_of(nodes), readers_of(nodes)
     for node in reversed(nodes):
         move = producers.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
         # A chain of moves: each step brings the quantise one move further up.
-        while move is not None and move.op_type in _MOVES and uses[move.output[0]] == 1:
+        while move is not None and move.op_type in _MOVES and len(readers[move.output[0]]) == 1:
             source = producers.get(move.input[0])
             if source is None or source.op_type == "DequantizeLinear" or not pinned.isdisjoint(move.output):
                 break
@@ -54,11 +53,7 @@ def _swap(quantize: onnx.NodeProto, move: onnx.NodeProto) -> onnx.NodeProto:
 
 def _lift(nodes: Nodes, constants: Constants) -> Nodes:
     """DequantizeLinear, move becomes move, DequantizeLinear; unless a QuantizeLinear follows at once."""
-    readers: dict[str, Nodes] = {}
-    for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    producers, result = _producers(nodes), []
+    readers, producers, result = readers_of(nodes), producers_of(nodes), list[onnx.NodeProto]()
     for node in nodes:
         source = producers.get(node.input[0]) if node.op_type in _MOVES else None
         quantized = all(reader.op_type == "QuantizeLinear" for reader in readers.get(node.output[0], ()))
@@ -81,15 +76,3 @@ def _lift(nodes: Nodes, constants: Constants) -> Nodes:
 
 def _per_tensor(node: onnx.NodeProto, constants: Constants) -> bool:
     return node.input[1] in constants and constants.element_count(node.input[1]) == 1
-
-
-def _producers(nodes: Nodes) -> dict[str, onnx.NodeProto]:
-    return {name: node for node in nodes for name in node.output}
-
-
-def _uses(nodes: Nodes) -> dict[str, int]:
-    uses: dict[str, int] = {}
-    for node in nodes:
-        for name in node.input:
-            uses[name] = uses.get(name, 0) + 1
-    return uses

@@ -74,6 +74,27 @@ def _gather(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | No
     return relax.op.take(data, relax.const(positive, "int64"), axis, mode="fast")
 
 
+def _axes_from(inputs: list[Any], attrs: dict[str, Any]) -> list[int]:
+    rank = len(inputs[0].ty.shape)
+    return list(range(int(attrs.get("axis", -1)) % rank, rank))
+
+
+def _layer_norm(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
+    """In every opset, as ONNX Runtime has it; ONNX itself from 17 on."""
+    x, scale, *bias = inputs
+    zero = np.zeros([int(extent) for extent in scale.ty.shape], str(scale.ty.dtype))
+    shift = bias[0] if bias and bias[0] is not None else relax.const(zero)
+    return relax.op.nn.layer_norm(x, scale, shift, _axes_from(inputs, attrs), attrs.get("epsilon", 1e-5))
+
+
+def _rms_norm(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
+    return relax.op.nn.rms_norm(inputs[0], inputs[1], _axes_from(inputs, attrs), attrs.get("epsilon", 1e-5))
+
+
+def _fast_gelu(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
+    return relax.op.nn.gelu_tanh(inputs[0]) if len(inputs) == 1 else None
+
+
 def _tile(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
     repeats = array(inputs[1]) if len(inputs) == 2 else None
     return None if repeats is None else relax.op.tile(inputs[0], repeats.tolist())
@@ -92,11 +113,14 @@ def _in_turn(call: Callable[[Any, Any], relax.Expr]) -> Structured:
 
 _STRUCTURED: Mapping[str, Structured] = {
     "Clip": _clip,
+    "FastGelu": _fast_gelu,
     "Gather": _gather,
     "GlobalAveragePool": _global_average_pool,
+    "LayerNormalization": _layer_norm,
     "Max": _in_turn(relax.op.maximum),
     "Min": _in_turn(relax.op.minimum),
     "Pad": _pad,
+    "SimplifiedLayerNormalization": _rms_norm,
     "Sum": _in_turn(relax.op.add),
     "Tile": _tile,
 }

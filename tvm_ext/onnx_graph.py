@@ -1,0 +1,36 @@
+"""What rewriting asks of a list of ONNX nodes: attributes, who makes a value, who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+from onnx import helper
+
+Nodes = list[onnx.NodeProto]
+MICROSOFT = "com.microsoft"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of an attribute, `default` where it is left out."""
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def operand(node: onnx.NodeProto, index: int) -> str:
+    """The name of an operand, empty where it is left out."""
+    return node.input[index] if index < len(node.input) else ""
+
+
+def producers_of(nodes: Sequence[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
+    """The node that makes each value."""
+    return {name: node for node in nodes for name in node.output}
+
+
+def readers_of(nodes: Sequence[onnx.NodeProto]) -> dict[str, Nodes]:
+    """The nodes that read each value, once for every operand."""
+    readers: dict[str, Nodes] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers

@@ -312,6 +312,32 @@ FORMATS: tuple[Format, ...] = (
         f32 output_scale        floor(1 / the scale of the output)
         u32 reserved
         """), "softmax of quantised rows"),
+    Format("MATMUL", 20, Engine.MATRIX, parse_fields("""
+        u32 left                [rows][inner]
+        u32 left_row_bytes
+        u32 left_column_bytes   from one element of the inner axis to the next
+        u32 right               [inner][columns]
+        u32 right_row_bytes     from one element of the inner axis to the next
+        u32 right_column_bytes
+        u32 output              [rows][columns]
+        u32 output_row_bytes
+        u32 output_column_bytes
+        u32 rows
+        u32 inner
+        u32 columns
+        u32 left_type           DataType: codes, float16 or float32
+        u32 right_type
+        u32 output_type         the same, or int32: the sums as they are
+        i32 left_zero_point
+        i32 right_zero_point
+        i32 output_zero_point
+        f32 left_scale
+        f32 right_scale
+        f32 output_scale
+        u32 accumulators        [rows][columns] int32, int64 where a code of 16 bits, float32 where a float takes part
+        u32 load_accumulators   1: add to what is there, 0: start from zero
+        u32 keep_accumulators   1: write only accumulators, 0: scale and write the output
+        """), "product of two matrices; codes in exact integer sums, all else in float32, element by element of inner"),
     Format("GATHER", 25, Engine.VECTOR, parse_fields("u32 input\n u32 reserved" + _ROWS),
            "the positions that indices name, along one axis; an index out of range traps"),
     Format("LOAD_ROWS", 30, Engine.LOAD, parse_fields("u64 dram  byte offset in the DRAM image" + _ROWS),

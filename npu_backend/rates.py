@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from npu_backend.errors import UnsupportedError
 from npu_backend.graph import Graph, Op
 from npu_backend.isa import DATA_TYPES
@@ -24,8 +26,11 @@ def check_rates(graph: Graph, machine: Machine) -> None:
 
 
 def multiplied_type(graph: Graph, op: Op) -> str:
-    """The data type that the MAC array gets, that of the operator's first tensor."""
-    return next((graph.tensor(name).dtype for name in graph.activations(op)), graph.tensor(op.output).dtype)
+    """The data type that the MAC array gets of the operator's tensors: floats count as float16, codes as the widest."""
+    dtypes = [graph.tensor(name).dtype for name in graph.activations(op)] or [graph.tensor(op.output).dtype]
+    if any(dtype.startswith("float") for dtype in dtypes):
+        return "float16"
+    return max(dtypes, key=lambda dtype: np.dtype(dtype).itemsize)
 
 
 def _takes(machine: Machine, dtype: str) -> bool:

@@ -5,6 +5,8 @@
  *
  *   CONV       ceil(input_channels / lanes) * ceil(output_channels / lanes) * ceil(pixels / lanes) * taps / rate + fill
  *   DEPTHWISE  ceil(channels / depthwise lanes) * ceil(pixels / depthwise lanes) * taps / rate + fill
+ *   MATMUL     as a CONV of one tap: inner for input channels, columns for output channels, rows for pixels; at the
+ *              rate of the wider operand, floats and codes times floats at that of float16
  *
  * On a core that folds the kernel's width, input channels that leave lanes free share them with the next taps of the
  * same kernel row: an image of 3 channels on 16 lanes takes 5 taps at once, a 3x3 kernel then 3 steps instead of 9.
@@ -52,10 +54,32 @@ static double depthwise_cycles(const npu_record_core *core, const npu_instructio
            npu_ceil_divide((double)pixels, core->depthwise_pixels) * op->kernel_height * op->kernel_width;
 }
 
+static uint32_t mac_type_of_product(const npu_matmul *op) {
+    if (npu_product_kind_of(op) == NPU_PRODUCT_FLOAT) {
+        return NPU_TYPE_FLOAT16;
+    }
+    return npu_type_bytes(op->left_type) >= npu_type_bytes(op->right_type) ? op->left_type : op->right_type;
+}
+
+static double matmul_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_matmul *op = (const npu_matmul *)(const void *)instruction;
+    cost->macs = (uint64_t)op->rows * op->inner * op->columns;
+    cost->mac_type = mac_type_of_product(op);
+    return npu_ceil_divide(op->inner, core->lanes_input_channels) * npu_ceil_divide(op->columns, core->lanes_output_channels) *
+           npu_ceil_divide(op->rows, core->lanes_pixels);
+}
+
+static double matrix_steps(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    switch (instruction->opcode) {
+    case NPU_OP_CONV: return conv_cycles(core, instruction, cost);
+    case NPU_OP_MATMUL: return matmul_cycles(core, instruction, cost);
+    default: return depthwise_cycles(core, instruction, cost);
+    }
+}
+
 static npu_status matrix_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost,
                                 double *cycles, npu_message *message) {
-    double steps = instruction->opcode == NPU_OP_CONV ? conv_cycles(core, instruction, cost)
-                                                      : depthwise_cycles(core, instruction, cost);
+    double steps = matrix_steps(core, instruction, cost);
     double rate = cost->mac_type < NPU_TYPE_COUNT ? core->rate[cost->mac_type] : 0;
     if (!(rate > 0)) {
         return npu_fail(message, NPU_TRAP, "%s with inputs of type %u: the core's MAC array has no rate for it",
@@ -69,7 +93,8 @@ npu_status npu_instruction_cost(const npu_record_core *core, const npu_instructi
                                 npu_message *message) {
     double cycles = 0;
     *cost = (npu_cost){0, 0, 0, 0};
-    if (instruction->opcode == NPU_OP_CONV || instruction->opcode == NPU_OP_DEPTHWISE) {
+    if (instruction->opcode == NPU_OP_CONV || instruction->opcode == NPU_OP_DEPTHWISE ||
+        instruction->opcode == NPU_OP_MATMUL) {
         npu_status status = matrix_cycles(core, instruction, cost, &cycles, message);
         if (status != NPU_OK) {
             return status;

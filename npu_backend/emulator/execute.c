@@ -10,6 +10,7 @@
 #define COMPUTE_OPCODES(X) \
     X(CONV, conv) \
     X(DEPTHWISE, depthwise) \
+    X(MATMUL, matmul) \
     X(POOL, pool) \
     X(MEAN, mean) \
     X(TABLE, table) \

@@ -2,7 +2,7 @@
  *
  * program.c, records.c, validate*.c  bytes to a validated npu_program  region*.c, overlap.c  bytes an instruction touches
  * interpret.c, traps.c, check*.c    meaning                             ports.c     tensors in and out
- * execute.c, conv*.c, depthwise*.c, gather.c, vector_*.c  kernels       diagnose.c  messages
+ * execute.c, conv*.c, depthwise*.c, gather.c, matmul*.c, vector_*.c  kernels  diagnose.c  messages
  * cost*.c, flow.c, timing.c         time                                api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
@@ -138,12 +138,22 @@ npu_status npu_say_deadlock(const npu_program *program, const uint64_t *next, np
 /* Names the first semaphore whose count is not zero. Returns NPU_IMBALANCE, or NPU_OK when all are zero. */
 npu_status npu_say_imbalance(const npu_program *program, const uint32_t *semaphores, npu_message *message);
 
+/* How a MATMUL sums, by the types of its operands. */
+typedef enum {
+    NPU_PRODUCT_CODES = 0, /* 8-bit codes in int32, which wraps */
+    NPU_PRODUCT_WIDE = 1,  /* codes of which one has 16 bits, in int64 */
+    NPU_PRODUCT_FLOAT = 2  /* float32 */
+} npu_product_kind;
+npu_product_kind npu_product_kind_of(const npu_matmul *op);
+uint32_t npu_sum_bytes(npu_product_kind kind);
+
 /* Kernels. Called only with instructions whose regions were validated; NPU_OK, NPU_OUT_OF_MEMORY, or NPU_TRAP for an
  * index out of range.
  * level: 1 portable C, 2 AVX2, 3 AVX-512 VNNI; already resolved, never 0. */
 uint32_t npu_kernel_level(uint32_t requested);
 npu_status npu_execute_conv(const npu_conv *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_depthwise(const npu_depthwise *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_matmul(const npu_matmul *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_pool(const npu_pool *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_mean(const npu_mean *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_table(const npu_table *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);

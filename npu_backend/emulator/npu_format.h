@@ -187,6 +187,7 @@ enum {
     NPU_OP_CONVERT = 14,
     NPU_OP_RESIZE = 16,
     NPU_OP_SOFTMAX = 17,
+    NPU_OP_MATMUL = 20,
     NPU_OP_GATHER = 25,
     NPU_OP_LOAD_ROWS = 30,
 };
@@ -486,6 +487,35 @@ typedef struct {
     uint32_t reserved11;
 } npu_softmax;
 
+/* product of two matrices; codes in exact integer sums, all else in float32, element by element of inner */
+typedef struct {
+    npu_instruction head;
+    uint32_t left; /* [rows][inner] */
+    uint32_t left_row_bytes;
+    uint32_t left_column_bytes; /* from one element of the inner axis to the next */
+    uint32_t right; /* [inner][columns] */
+    uint32_t right_row_bytes; /* from one element of the inner axis to the next */
+    uint32_t right_column_bytes;
+    uint32_t output; /* [rows][columns] */
+    uint32_t output_row_bytes;
+    uint32_t output_column_bytes;
+    uint32_t rows;
+    uint32_t inner;
+    uint32_t columns;
+    uint32_t left_type; /* DataType: codes, float16 or float32 */
+    uint32_t right_type;
+    uint32_t output_type; /* the same, or int32: the sums as they are */
+    int32_t left_zero_point;
+    int32_t right_zero_point;
+    int32_t output_zero_point;
+    float left_scale;
+    float right_scale;
+    float output_scale;
+    uint32_t accumulators; /* [rows][columns] int32, int64 where a code of 16 bits, float32 where a float takes part */
+    uint32_t load_accumulators; /* 1: add to what is there, 0: start from zero */
+    uint32_t keep_accumulators; /* 1: write only accumulators, 0: scale and write the output */
+} npu_matmul;
+
 /* the positions that indices name, along one axis; an index out of range traps */
 typedef struct {
     npu_instruction head;
@@ -541,6 +571,7 @@ typedef struct {
     X(CONVERT, convert, 4) \
     X(RESIZE, resize, 4) \
     X(SOFTMAX, softmax, 4) \
+    X(MATMUL, matmul, 3) \
     X(GATHER, gather, 4) \
     X(LOAD_ROWS, load_rows, 0)
 

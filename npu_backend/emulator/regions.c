@@ -141,6 +141,31 @@ static void add_depthwise(region_list *list, const npu_depthwise *op) {
     add_window_output(list, op);
 }
 
+/* The axis of the longer stride is the outer one. */
+static void add_matrix(region_list *list, uint64_t base, uint32_t type, uint64_t rows, uint64_t row_bytes,
+                       uint64_t columns, uint64_t column_bytes, int is_write) {
+    if (row_bytes < column_bytes) {
+        add_map(list, base, columns, column_bytes, rows, row_bytes, npu_type_bytes(type), is_write);
+    } else {
+        add_map(list, base, rows, row_bytes, columns, column_bytes, npu_type_bytes(type), is_write);
+    }
+}
+
+static void add_matmul(region_list *list, const npu_matmul *op) {
+    uint64_t accumulators = npu_sum_bytes(npu_product_kind_of(op)) * (uint64_t)op->rows * op->columns;
+    add_matrix(list, op->left, op->left_type, op->rows, op->left_row_bytes, op->inner, op->left_column_bytes, 0);
+    add_matrix(list, op->right, op->right_type, op->inner, op->right_row_bytes, op->columns, op->right_column_bytes, 0);
+    if (op->load_accumulators) {
+        add(list, op->accumulators, accumulators, 0);
+    }
+    if (op->keep_accumulators) {
+        add(list, op->accumulators, accumulators, 1);
+        return;
+    }
+    add_matrix(list, op->output, op->output_type, op->rows, op->output_row_bytes, op->columns, op->output_column_bytes,
+               1);
+}
+
 static void add_mean(region_list *list, const npu_mean *op) {
     add_map(list, op->input, op->input_height, op->input_row_bytes, op->input_width, op->input_column_bytes,
             (uint64_t)op->channels * npu_type_bytes(op->input_type), 0);
@@ -278,6 +303,9 @@ int npu_regions(const npu_program *program, uint32_t core, const npu_instruction
         break;
     case NPU_OP_DEPTHWISE:
         add_depthwise(&list, (const npu_depthwise *)(const void *)instruction);
+        break;
+    case NPU_OP_MATMUL:
+        add_matmul(&list, (const npu_matmul *)(const void *)instruction);
         break;
     default:
         add_vector(&list, instruction);

@@ -22,6 +22,31 @@ static int check_depthwise(const context *at, const npu_depthwise *op) {
            between(at, "output_channels", op->output_channels, op->input_channels, op->input_channels);
 }
 
+/* Steps of a whole element along the summed axis keep it inside the scratchpad, and with it the work. */
+static int check_inner(const context *at, const char *field, uint32_t stride, uint32_t inner, uint32_t type) {
+    return inner == 1 || between(at, field, stride, npu_type_bytes(type), UINT32_MAX);
+}
+
+static int check_factors(const context *at, const npu_matmul *op) {
+    return one_of_types(at, "left_type", op->left_type, CODE_TYPES | FLOAT_TYPES) &&
+           one_of_types(at, "right_type", op->right_type, CODE_TYPES | FLOAT_TYPES) &&
+           check_element(at, "left_type", op->left_type, op->left_scale, op->left_zero_point) &&
+           check_element(at, "right_type", op->right_type, op->right_scale, op->right_zero_point) &&
+           check_inner(at, "left_column_bytes", op->left_column_bytes, op->inner, op->left_type) &&
+           check_inner(at, "right_row_bytes", op->right_row_bytes, op->inner, op->right_type);
+}
+
+static int check_matmul(const context *at, const npu_matmul *op) {
+    return between(at, "rows", op->rows, 1, MAX_EXTENT) && between(at, "inner", op->inner, 1, MAX_EXTENT) &&
+           between(at, "columns", op->columns, 1, MAX_EXTENT) && check_pixels(at, op->rows, op->columns) &&
+           check_pixels(at, op->inner, op->columns) && check_factors(at, op) &&
+           one_of_types(at, "output_type", op->output_type, CODE_TYPES | FLOAT_TYPES | 1u << NPU_TYPE_INT32) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point) &&
+           aligned(at, "accumulators are not 4-byte aligned", op->accumulators) &&
+           between(at, "load_accumulators", op->load_accumulators, 0, 1) &&
+           between(at, "keep_accumulators", op->keep_accumulators, 0, 1);
+}
+
 static int has_path(const context *at, uint32_t source, uint32_t destination) {
     for (uint32_t i = 0; i < at->program->path_count; ++i) {
         if (at->program->paths[i].source == source && at->program->paths[i].destination == destination) {
@@ -71,6 +96,8 @@ static int check_fields(const context *at) {
         return check_conv(at, op);
     case NPU_OP_DEPTHWISE:
         return check_depthwise(at, op);
+    case NPU_OP_MATMUL:
+        return check_matmul(at, op);
     default:
         return npu_check_vector(at);
     }
@@ -79,7 +106,8 @@ static int check_fields(const context *at) {
 /* Element by element, or accumulators that are loaded and kept. */
 static int may_be_in_place(const npu_instruction *instruction) {
     return instruction->opcode == NPU_OP_TABLE || instruction->opcode == NPU_OP_BINARY ||
-           (instruction->opcode == NPU_OP_CONV && ((const npu_conv *)(const void *)instruction)->keep_accumulators);
+           (instruction->opcode == NPU_OP_CONV && ((const npu_conv *)(const void *)instruction)->keep_accumulators) ||
+           (instruction->opcode == NPU_OP_MATMUL && ((const npu_matmul *)(const void *)instruction)->keep_accumulators);
 }
 
 static int check_bounds(const context *at, const npu_region *region, uint64_t limit) {

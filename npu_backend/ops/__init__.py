@@ -9,6 +9,7 @@ from npu_backend.ops import (
     dense,
     elementwise,
     gather,
+    matmul,
     pool,
     positions,
     reduce,
@@ -19,6 +20,6 @@ from npu_backend.ops import (
 from npu_backend.ops.base import append_op, registered_ops, spec_of
 
 __all__ = [
-    "append_op", "blocks", "conv", "conv_transpose", "dense", "elementwise", "gather", "pool", "positions", "reduce",
-    "registered_ops", "resize", "shape", "softmax", "spec_of",
+    "append_op", "blocks", "conv", "conv_transpose", "dense", "elementwise", "gather", "matmul", "pool", "positions",
+    "reduce", "registered_ops", "resize", "shape", "softmax", "spec_of",
 ]  # fmt: skip

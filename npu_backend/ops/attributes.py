@@ -40,6 +40,21 @@ class DenseAttributes:
 
 
 @dataclass(frozen=True)
+class MatMulAttributes:
+    """A product of ``a [..., m, k]`` and ``b [..., k, n]``, batch axes broadcast; a transposed side has its last two
+    axes the other way round.
+
+    The rest is legalize's: where each axis of a, b and the output, as told here, is stored; empty where it stands.
+    """
+
+    transpose_a: bool = False
+    transpose_b: bool = False
+    left_axes: tuple[int, ...] = ()
+    right_axes: tuple[int, ...] = ()
+    output_axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class PoolAttributes:
     """A window reduction: `function` is ``maximum``, ``average_valid`` or ``average_window`` (padding counted)."""
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, GraphBuilder, Op, Quantization, Tensor
-from npu_backend.isa import WEIGHT_CHUNK
+from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,17 @@ class OpSpec(ABC):
         del graph, op
         return None
 
+    def reduction_boxes(self, graph: Graph, op: Op, boxes: Sequence[Box], reduction: Reduction) -> tuple[Box, ...]:
+        """What a part of the reduction needs of the boxes that the whole sum needs: here, of their last axis."""
+        del graph, op
+        return tuple(box.with_interval(box.rank - 1, reduction.start, reduction.stop) for box in boxes)
+
+    def accumulator_bytes(self, graph: Graph, op: Op, out_box: Box) -> int:
+        """Scratchpad bytes of a tile's partial sums: here int32, channels rounded up to whole blocks."""
+        del graph, op
+        channels = -(-out_box.shape[-1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
+        return out_box.size // out_box.shape[-1] * channels * 4
+
     def macs(self, graph: Graph, op: Op) -> int:
         """Multiply-accumulates of the whole operator."""
         del graph, op
@@ -194,6 +205,20 @@ class OpSpec(ABC):
         Returns None where the operator is bound to its axis order.
         """
         del attributes, axes, rank
+        return None
+
+    def reorder(self, attributes: Any, orders: Sequence[tuple[int, ...]]) -> Any:
+        """The attributes when each activation is stored in an order of its own and the output stays in logical order.
+
+        Logical axis i of activation j is stored as axis ``orders[j][i]``. Returns None where the operator wants all of
+        them in one order.
+        """
+        del attributes, orders
+        return None
+
+    def reorder_output(self, attributes: Any, axes: tuple[int, ...]) -> Any:
+        """The attributes when axis i of the output is stored as axis ``axes[i]``; None where that cannot be."""
+        del attributes, axes
         return None
 
 

@@ -179,12 +179,12 @@ class Conv2d(OpSpec):
         })  # fmt: skip
 
 
-def accumulator_fields(tile: Tile) -> dict[str, object]:
-    """Where partial sums lie and whether they start or end here."""
+def accumulator_fields(tile: Tile, offset: int = 0) -> dict[str, object]:
+    """Where partial sums lie, `offset` bytes into the tile's, and whether they start or end here."""
     if tile.reduction is None or tile.accumulators is None:
         return dict(NO_ACCUMULATORS)
     return {
-        "accumulators": tile.accumulators,
+        "accumulators": tile.accumulators + offset,
         "load_accumulators": int(not tile.reduction.is_first),
         "keep_accumulators": int(not tile.reduction.is_last),
     }

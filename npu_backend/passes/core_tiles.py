@@ -8,7 +8,8 @@ from functools import partial
 
 from npu_backend.box import Box
 from npu_backend.graph import Op
-from npu_backend.isa import CHANNEL_BLOCK, FORMAT_BY_NAME, Engine
+from npu_backend.isa import FORMAT_BY_NAME, Engine
+from npu_backend.ops import spec_of
 from npu_backend.ops.base import Address, ConstantOperand, LoweredInstruction, Operand
 from npu_backend.passes.lower import LoweredOp, constant_slice, dense_operand, lower_part, ops_of_part, part_needs
 from npu_backend.passes.steps import Interval, Slice, StepBuilder, slice_bytes
@@ -161,8 +162,12 @@ class CoreLayer:
                 self.own[op.output] = builder.buffer(self.core, part.out_box.size * itemsize, f"{op.output} tile")
         self.results = list(self.own.values())
         if part.reduction is not None:
-            self.accumulators = builder.buffer(self.core, accumulator_bytes(part.out_box), "accumulators")
+            self.accumulators = builder.buffer(self.core, self._accumulator_bytes(part), "accumulators")
             self.results.append(self.accumulators)
+
+    def _accumulator_bytes(self, part: TilePart) -> int:
+        anchor = self.layer.anchor
+        return spec_of(anchor).accumulator_bytes(self.builder.fused.graph, anchor, part.out_box)
 
     def _compute_op(self, each: LoweredOp, part: TilePart, accumulators: Address | None) -> None:
         constants = range(len(self.builder.fused.constants[each.op.output]))
@@ -220,9 +225,3 @@ class CoreLayer:
 
 def _bytes(size: int) -> Box:
     return Box((0,), (size,))
-
-
-def accumulator_bytes(out_box: Box) -> int:
-    """int32 partial sums of a tile, channels rounded up to whole blocks."""
-    channels = -(-out_box.shape[-1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
-    return out_box.size // out_box.shape[-1] * channels * 4

@@ -7,7 +7,7 @@ an operator insists on its order is a transpose written out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -103,6 +103,11 @@ class _Walk:
 
     def _compute(self, op: Op) -> None:
         activations = self.graph.activations(op)
+        reordered = spec_of(op).reorder(op.attributes, [self.values[name].axes for name in activations])
+        if reordered is not None:
+            stored = tuple(self.values[name].name if name in activations else name for name in op.inputs)
+            self._append(op, stored, reordered, _identity(len(self.graph.tensor(op.output).shape)))
+            return
         axes = self._common_axes(op, [self.values[name] for name in activations if name not in self.graph.constants])
         attributes = op.attributes
         if axes is None:
@@ -116,8 +121,8 @@ class _Walk:
                 attributes = spec_of(op).permute(attributes, _inverse(axes), len(axes))
             else:
                 axes = _identity(len(self.graph.tensor(op.output).shape))
-        stored = iter(names)
-        inputs = tuple(next(stored) if name in self.graph.tensors else name for name in op.inputs)
+        following = iter(names)
+        inputs = tuple(next(following) if name in self.graph.tensors else name for name in op.inputs)
         self._append(op, inputs, attributes, axes)
 
     def _common_axes(self, op: Op, activations: list[_Value]) -> Axes | None:
@@ -151,7 +156,7 @@ class _Walk:
 
     def _in_order(self, value: _Value) -> str:
         """The tensor with its axes in logical order, by a transpose where needed (one per tensor)."""
-        if value.axes == _identity(len(value.axes)):
+        if value.axes == _identity(len(value.axes)) or self._is_turned_at_source(value):
             return value.name
         if (value.name, value.axes) not in self.written:
             stored = self.builder.tensors[value.name]
@@ -161,6 +166,23 @@ class _Walk:
                 origin=self._origin(value.name),
             )  # fmt: skip
         return self.written[value.name, value.axes]
+
+    def _is_turned_at_source(self, value: _Value) -> bool:
+        """Whether the operator that computes the tensor, which nobody has read yet, now writes it in logical order."""
+        ops, axes = self.builder.ops, _inverse(value.axes)
+        source = next((i for i, op in enumerate(ops) if op.output == value.name), None)
+        if source is None or any(value.name in op.inputs for op in ops):
+            return False
+        attributes = spec_of(ops[source]).reorder_output(ops[source].attributes, axes)
+        if attributes is None:
+            return False
+        ops[source] = replace(ops[source], attributes=attributes)
+        stored = self.builder.tensors[value.name]
+        self.builder.tensors[value.name] = replace(stored, shape=_stored_shape(stored.shape, axes))
+        for name, other in self.values.items():
+            if other.name == value.name:
+                self.values[name] = replace(other, axes=tuple(axes[axis] for axis in other.axes))
+        return True
 
     def _origin(self, name: str) -> tuple[str, ...]:
         return next((op.origin for op in self.builder.ops if op.output == name), (name,))

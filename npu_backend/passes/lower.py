@@ -47,8 +47,7 @@ def op_reads(fused: Fused, layer: Layer, op: Op, part: TilePart) -> tuple[tuple[
     """The activations of one operator and the boxes it reads of them in this part."""
     boxes = spec_of(op).input_boxes(fused.graph, op, part.out_box)
     if part.reduction is not None and op is layer.anchor:
-        reduction = part.reduction
-        boxes = tuple(box.with_interval(box.rank - 1, reduction.start, reduction.stop) for box in boxes)
+        boxes = spec_of(op).reduction_boxes(fused.graph, op, boxes, part.reduction)
     return tuple(zip(fused.graph.activations(op), boxes))
 
 

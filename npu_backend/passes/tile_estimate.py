@@ -10,7 +10,7 @@ from math import prod
 from npu_backend.box import Box, steps
 from npu_backend.cost import CostModel
 from npu_backend.graph import Tensor
-from npu_backend.isa import CHANNEL_BLOCK, FORMAT_BY_NAME, Engine
+from npu_backend.isa import FORMAT_BY_NAME, Engine
 from npu_backend.ops import spec_of
 from npu_backend.ops.base import Reduction
 from npu_backend.passes.lower import constant_slice, part_needs, probe
@@ -175,8 +175,7 @@ class Estimate:
                 size = self.middle.out_box.size * fused.graph.tensor(op.output).itemsize
                 total += aligned(size) * (self.buffers if tiles > 1 else 1)
         if self.sizes.reduction is not None:
-            channels = -(-self.middle.out_box.shape[-1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
-            total += aligned(prod(self.middle.out_box.shape[:-1]) * channels * 4)
+            total += aligned(spec_of(layer.anchor).accumulator_bytes(fused.graph, layer.anchor, self.middle.out_box))
         return total
 
     @cached_property

@@ -58,6 +58,11 @@ def in_float(left: DataType, right: DataType) -> Instruction:
                        right_strides=word if right == DataType.FLOAT32 else byte, right_type=right)  # fmt: skip
 
 
+def product(left: DataType, right: DataType) -> Instruction:
+    """[9, 33] times [33, 20]."""
+    return instruction("MATMUL", rows=9, inner=33, columns=20, left_type=left, right_type=right)
+
+
 def elements(name: str, *, stride: int = 1, output_stride: int = 1, **values: Any) -> Instruction:
     """256 elements."""
     return instruction(name, counts=(1, 1, 4, 64), input_strides=(0, 0, 64 * stride, stride),
@@ -82,6 +87,8 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     ("3 input channels pay for 16", conv(4, 4, 3, 16, (3, 3)), 9 * 1 * 1 * 4 + 7),
     ("int16 at a quarter", conv(4, 4, 16, 16, data_type=DataType.INT16), 4 / 0.25 + 7),
     ("depthwise 3x3", depthwise(4, 4, 24, (3, 3)), 2 * 4 * 9 + 7),  # 24 channels on 16 lanes, 16 pixels on 4
+    ("product", product(DataType.INT8, DataType.UINT8), 3 * 2 * 3 + 7),  # inner, columns, rows on 16 x 16 x 4
+    ("product of int16", product(DataType.INT8, DataType.INT16), 3 * 2 * 3 / 0.25 + 7),
     # 32 byte lanes, 8 banks of 4-byte words, fill 3; 256 elements unless said.
     ("max pool", pool(PoolFunction.MAXIMUM), 256 * 9 / 32 + 3),
     ("average pool", pool(PoolFunction.AVERAGE_VALID), 256 * (9 * 2 + 4) / 32 + 3),
@@ -158,6 +165,8 @@ def test_clock_scales_cycles() -> None:
 def test_a_data_type_without_a_rate_is_refused() -> None:
     with pytest.raises(NpuError, match=r"CONV.*no rate"):
         CostModel(machine()).instruction_ns(0, conv(4, 4, 16, 16, data_type=DataType.FLOAT16))
+    with pytest.raises(NpuError, match=r"MATMUL with inputs of type 4.*no rate"):
+        CostModel(machine()).instruction_ns(0, product(DataType.UINT8, DataType.FLOAT32))
 
 
 def test_only_compute_instructions_have_a_cost() -> None:

@@ -23,7 +23,7 @@ from npu_backend.ops.attributes import (
     SoftmaxAttributes,
     UnaryAttributes,
 )
-from tests.ops import cases_movement
+from tests.ops import cases_matmul, cases_movement
 from tests.ops.case import INPUT_CODES, OUTPUT_CODE, Arrays, Case, Shape, in_forms
 
 
@@ -231,4 +231,4 @@ CASTS = tuple(
     )
 )  # fmt: skip
 
-CASES: tuple[Case, ...] = (*in_forms(QUANTIZED), *CONVERSIONS, *CASTS, *cases_movement.CASES)
+CASES: tuple[Case, ...] = (*in_forms(QUANTIZED), *CONVERSIONS, *CASTS, *cases_matmul.CASES, *cases_movement.CASES)

@@ -13,7 +13,7 @@ from onnx.helper import np_dtype_to_tensor_dtype
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
-from tests.ops import cases_movement
+from tests.ops import cases_matmul, cases_movement
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
 # ONNX Runtime computes these in float; the rest is equal bit for bit.
@@ -103,6 +103,7 @@ EMIT: dict[str, Emit] = {
     "dequantize": lambda onnx, graph, op, names: names[0],
     "cast": lambda onnx, graph, op, names: onnx.op(
         "Cast", names[0], to=np_dtype_to_tensor_dtype(np.dtype(graph.tensor(op.output).dtype))),
+    **cases_matmul.EMIT,
     **cases_movement.EMIT,
 }  # fmt: skip
 # They keep the bytes, or look them up; NumPy's own function is the judge.
@@ -124,14 +125,14 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
     onnx, names = OnnxGraph(), []
     for name, value in zip(graph.activations(op), inputs, strict=True):
         tensor = graph.tensor(name)
-        value = value.transpose(to_host(tensor))
+        value = value.transpose(to_host(tensor)).astype(np.float32 if value.dtype == np.float16 else value.dtype)
         if name in graph.constants:
             constant = onnx.constant(value)
             names.append(constant if tensor.quantization is None
                          else onnx.dequantize(constant, *_scale_and_zero(tensor), value.dtype))  # fmt: skip
             continue
         if tensor.quantization is None:
-            names.append(onnx.input(value.astype(np.float32) if value.dtype == np.float16 else value))
+            names.append(onnx.input(value))
             continue
         # ONNX Runtime melts two pairs in a row into one, so the change of scale alone gets codes for input.
         codes = getattr(op.attributes, "function", "") == "identity"
@@ -146,6 +147,7 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
         result = onnx.op("Cast", result, to=TensorProto.FLOAT)
     dtype = np.float32 if output.quantization or output.dtype == "float16" else output.dtype
     value = onnx.run(result, dtype, 21 if sixteen_bit else 17)
+    value = value.astype(np.float16) if output.dtype == "float16" else value
     return value.transpose(TO_CHANNELS_LAST) if value.ndim == 4 else value
 
 

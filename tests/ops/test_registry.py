@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from npu_backend.machine import load_machine
+from npu_backend.machine import Machine, load_machine
 from npu_backend.ops import registered_ops, spec_of
 from npu_backend.pipeline import compile_graph
 from npu_backend.reference import evaluate
@@ -63,12 +63,19 @@ def test_case_names_differ() -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.dtype != "int8"], ids=str)
 def test_small_scratchpad_needs_tiles(case: Case) -> None:
     graph = build(case)
-    machine = load_machine("exynos2100").take(1).with_spm_bytes(case.spm_bytes)
+    machine = with_every_rate(load_machine("exynos2100")).take(1).with_spm_bytes(case.spm_bytes)
     layers = compile_graph(graph, machine, STRATEGIES["single"]).metadata["layers"]
     output = graph.tensor(operator(graph).output)
     axes = spec_of(operator(graph)).split_axes(graph, operator(graph))
     divisible = any(output.shape[axis] > multiple for axis, multiple in axes.items())
     assert not divisible or max(layer["tiles"][0] for layer in layers) > 1
+
+
+def with_every_rate(machine: Machine) -> Machine:
+    """The machine with a MAC array that takes every data type."""
+    rates = [replace(core.rates, int16=core.rates.int16 or 0.25, float16=core.rates.float16 or 0.25)
+             for core in machine.cores]  # fmt: skip
+    return replace(machine, cores=tuple(replace(core, rates=own) for core, own in zip(machine.cores, rates)))
 
 
 def fast_target(case: Case) -> Target:
@@ -84,7 +91,7 @@ def check(case: Case, targets: Sequence[Target]) -> None:
         for target in targets:
             if target.prefix != prefix:
                 continue
-            machine = load_machine(target.machine).take(target.cores)
+            machine = with_every_rate(load_machine(target.machine)).take(target.cores)
             machine = machine.with_spm_bytes(case.spm_bytes if target.small else LARGE_SPM_BYTES)
             program = compile_graph(graph, machine, STRATEGIES[target.strategy], check=True)
             with Emulator(program.to_bytes()) as emulator:

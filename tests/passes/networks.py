@@ -14,8 +14,10 @@ from npu_backend.ops.attributes import (
     BinaryAttributes,
     ConvAttributes,
     DenseAttributes,
+    MatMulAttributes,
     PoolAttributes,
     ReshapeAttributes,
+    SoftmaxAttributes,
     TransposeAttributes,
     UnaryAttributes,
 )
@@ -86,6 +88,23 @@ def block() -> Graph:
     mean = net.add("global_average_pool", pooled, name="mean")
     flat = net.add("reshape", mean, attributes=ReshapeAttributes((1, 24)), name="flatten")
     net.output(net.dense(flat, 33, "classes"), "y")
+    return net.freeze()
+
+
+def attention(rows: int = 6, heads: int = 3, width: int = 4) -> Graph:
+    """Attention of several heads as exporters write it: between reshapes and transposes."""
+    net = Network("attention")
+    x = net.source((1, rows, heads * width))
+
+    def split(order: tuple[int, ...]) -> str:
+        parts = net.add("reshape", net.dense(x, heads * width), attributes=ReshapeAttributes((1, rows, heads, width)))
+        return net.add("transpose", parts, attributes=TransposeAttributes(order))
+
+    scores = net.add("matmul", split((0, 2, 1, 3)), split((0, 2, 3, 1)), attributes=MatMulAttributes())
+    weights = net.add("softmax", scores, attributes=SoftmaxAttributes(3), code=Quantization(1 / 256, 0))
+    context = net.add("matmul", weights, split((0, 2, 1, 3)), attributes=MatMulAttributes())
+    joined = net.add("transpose", context, attributes=TransposeAttributes((0, 2, 1, 3)))
+    net.output(net.dense(net.add("reshape", joined, attributes=ReshapeAttributes((1, rows, heads * width))), 7), "y")
     return net.freeze()
 
 

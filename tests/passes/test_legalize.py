@@ -7,6 +7,7 @@ import pytest
 from npu_backend.graph import Graph
 from npu_backend.ops.attributes import (
     ConcatAttributes,
+    MatMulAttributes,
     PadAttributes,
     ReshapeAttributes,
     SliceAttributes,
@@ -15,7 +16,7 @@ from npu_backend.ops.attributes import (
     UnaryAttributes,
 )
 from npu_backend.passes.legalize import legalize
-from tests.passes.networks import Network, same
+from tests.passes.networks import Network, attention, same
 
 
 def legal(net: Network, *outputs: str) -> Graph:
@@ -59,6 +60,23 @@ def test_one_transpose_serves_all_readers_of_a_tensor() -> None:
     x = net.conv_channels_first(net.source((1, 6, 4, 4)), 10)
     flat = [net.add("reshape", x, attributes=ReshapeAttributes(shape)) for shape in ((1, 160), (10, 16))]
     assert kinds(legal(net, *flat)).count("transpose") == 1
+
+
+def test_attention_keeps_no_transpose() -> None:
+    """Its products read heads where they lie, and write where the next layer wants them."""
+    graph = attention()
+    result = legalize(graph)
+    assert "transpose" not in kinds(result)
+    same(graph, result)
+
+
+def test_a_product_that_others_read_keeps_its_order() -> None:
+    net = Network("shared")
+    left, right = net.source((1, 2, 5, 7)), net.source((1, 2, 7, 9), "x2")
+    product = net.add("matmul", left, right, attributes=MatMulAttributes())
+    turned = net.add("transpose", product, attributes=TransposeAttributes((0, 2, 1, 3)))
+    graph = legal(net, net.relu(product), net.add("reshape", turned, attributes=ReshapeAttributes((5, 18))))
+    assert kinds(graph) == ["matmul", "unary", "transpose", "reshape"]
 
 
 MOVED = {

@@ -18,7 +18,7 @@ def check_rates(graph: Graph, machine: Machine) -> None:
         dtype = multiplied_type(graph, op)
         lacking = [core.name for core in machine.cores if not core.type_rates[DATA_TYPES[dtype]]]
         if lacking and spec_of(op).macs(graph, op):
-            able = ", ".join(name for name in machine_names() if _takes(load_machine(name), dtype)) or "none shipped"
+            able = ", ".join(machines_for(dtype)) or "none shipped"
             raise UnsupportedError(
                 f"{op.kind} {op.name} multiplies {dtype}, for which {machine.name} has no rate (core {lacking[0]}):"
                 f" choose a machine that has one ({able}), or quantise the model with --quantize int8"
@@ -33,5 +33,8 @@ def multiplied_type(graph: Graph, op: Op) -> str:
     return max(dtypes, key=lambda dtype: np.dtype(dtype).itemsize)
 
 
-def _takes(machine: Machine, dtype: str) -> bool:
-    return all(core.type_rates[DATA_TYPES[dtype]] for core in machine.cores)
+def machines_for(dtype: str) -> tuple[str, ...]:
+    """The shipped machines whose cores all multiply a data type."""
+    return tuple(
+        name for name in machine_names() if all(core.type_rates[DATA_TYPES[dtype]] for core in load_machine(name).cores)
+    )

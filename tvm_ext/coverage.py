@@ -31,10 +31,11 @@ class Taken:
 
 @dataclass(frozen=True)
 class Kind:
-    """One operator of the NPU: its name, what it computes, along which axes it is divided, whether it fuses."""
+    """One operator of the NPU: its name, what it computes, the data types it reads, how it is divided, if it fuses."""
 
     kind: str
     meaning: str
+    forms: tuple[str, ...]
     split_axes: str
     fuses: bool
 
@@ -72,7 +73,7 @@ def rewritten() -> tuple[str, ...]:
 def kinds() -> tuple[Kind, ...]:
     """Every operator of the NPU."""
     return tuple(
-        Kind(name, spec.meaning, text_of(spec.split_axes), spec.is_elementwise)
+        Kind(name, spec.meaning, spec.forms, text_of(spec.split_axes), spec.is_elementwise)
         for name, spec in registered_ops().items()
     )
 
@@ -110,11 +111,11 @@ def operators_markdown() -> str:
     lines += [
         "## On the NPU",
         "",
-        "| operator | computes | divided along | fuses behind its producer |",
-        "|---|---|---|---|",
+        "| operator | computes | reads | divided along | fuses behind its producer |",
+        "|---|---|---|---|---|",
     ]
-    lines += [f"| `{kind.kind}` | {_cell(kind.meaning)} | {_cell(kind.split_axes)} | {'yes' if kind.fuses else ''} |"
-              for kind in kinds()]  # fmt: skip
+    lines += [f"| `{kind.kind}` | {_cell(kind.meaning)} | {', '.join(kind.forms)} | {_cell(kind.split_axes)} |"
+              f" {'yes' if kind.fuses else ''} |" for kind in kinds()]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -77,7 +77,8 @@ def test_summary_of_a_model(tmp_path: Path, capsys: Capture) -> None:
     assert npuc(capsys, "ops", model, "--json", path).out.splitlines() == [
         "npu   2 Conv, 1 QuantizeLinear, 1 DequantizeLinear",
         "host  1 Trilu  # the NPU has no such operator",
-        "4 on the NPU, 1 on the host",
+        # 8 x 8 pixels: 8 channels of 3 x 3 x 3, then 16 of 8.
+        f"4 of 5 operators on the NPU in 1 program, {64 * (8 * 27 + 16 * 8):,} MACs there; 1 on the host",
     ]
     document = json.loads(path.read_text())
     jsonschema.Draft202012Validator.check_schema(ops_schema())
@@ -93,7 +94,11 @@ def test_summary_of_a_float_model(tmp_path: Path, capsys: Capture) -> None:
         "host  2 Conv, 1 Relu, 1 GlobalAveragePool, 1 Flatten, 1 Gemm  # not quantised, for example "
     )
     assert first.endswith(" first: it reads float32 from the model's input 'image'")
-    assert last == "0 on the NPU, 6 on the host"
+    assert last == "0 of 6 operators on the NPU in 0 programs, 0 MACs there; 6 on the host"
+    assert "--machine biglittle|exynos2200|mesh16|ring4" in result.err
+    able = npuc(capsys, "ops", tmp_path / "float.onnx", "--machine", "mesh16")
+    assert able.out.splitlines()[-1].startswith("6 of 6 operators on the NPU in 1 program")
+    assert able.err == ""
 
 
 def test_page_of_operators(tmp_path: Path, capsys: Capture) -> None:

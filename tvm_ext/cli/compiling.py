@@ -84,7 +84,7 @@ def _compile(
               f" NPU programs: {len(compiled.programs)}", *host_lines(compiled.npu_ops, compiled.host_ops))  # fmt: skip
     if source.quantization is not None:
         talk.show(*quantization_lines(source.quantization))
-    warn_of_float_model(model, compiled)
+    warn_of_float_model(model, compiled.machine, compiled.npu_ops, compiled.host_ops)
     LOG.info("compiled in %.3f s", compiled.compile_seconds)
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tvm_ext.cli.options import FILE, parse_shapes
+from tvm_ext.cli.options import DEFAULT_MACHINE, FILE, parse_shapes
+from tvm_ext.cli.quantizing import warn_of_float_model
 from tvm_ext.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -73,22 +74,29 @@ def _peak(machine: Machine) -> float:
 
 @click.command("ops")
 @click.argument("model", type=FILE, required=False)
+@click.option("--machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default.")
 @click.option("--shapes", metavar="TEXT", help='Shapes of dynamic inputs: "input:[1,3,224,224]".')
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write where every node of MODEL runs, and why.")
 @click.option("--markdown", type=FILE, metavar="FILE.md", help="Write the operators of the NPU as a page.")
 @click.option("-v", "--verbose", is_flag=True, help="Say it of every node.")
 def ops_command(
-    model: Path | None, shapes: str | None, json_file: Path | None, markdown: Path | None, verbose: bool
+    model: Path | None,
+    machine: str | None,
+    shapes: str | None,
+    json_file: Path | None,
+    markdown: Path | None,
+    verbose: bool,
 ) -> None:
     """List the operators of the NPU, or say of the nodes of the ONNX file MODEL where they run, and why."""
     if model is None:
-        if shapes is not None or json_file is not None:
-            raise click.UsageError("--shapes and --json go with a MODEL; name its ONNX file")
+        if (machine, shapes, json_file) != (None, None, None):
+            raise click.UsageError("--machine, --shapes and --json go with a MODEL; name its ONNX file")
         _list_operators(markdown)
         return
     if markdown is not None:
         raise click.UsageError("--markdown lists the operators of the NPU; leave out the MODEL")
-    _list_nodes(model, {} if shapes is None else parse_shapes(shapes), json_file, verbose)
+    Talk(verbose).set_up_log()
+    _list_nodes(model, machine or DEFAULT_MACHINE, {} if shapes is None else parse_shapes(shapes), json_file, verbose)
 
 
 def _list_operators(markdown: Path | None) -> None:
@@ -103,9 +111,9 @@ def _list_operators(markdown: Path | None) -> None:
     forms = _text_table("ONNX operators", "what becomes of them", "limits")
     for row in coverage.taken():
         forms.add_row(", ".join(row.operators), row.meaning, ". ".join(row.limits))
-    kinds = _text_table("on the NPU", "meaning", "may be divided along")
+    kinds = _text_table("on the NPU", "meaning", "reads", "may be divided along")
     for kind in coverage.kinds():
-        kinds.add_row(kind.kind, kind.meaning, kind.split_axes)
+        kinds.add_row(kind.kind, kind.meaning, ", ".join(kind.forms), kind.split_axes)
     talk.show(forms, "", coverage.FORMS, "Of every operator:")
     talk.show(*(f"  {text}" for text in coverage.common_limits()))
     talk.show(f"QOperator forms: {', '.join(coverage.rewritten())}", "", kinds)
@@ -120,14 +128,16 @@ def _text_table(*columns: str) -> Table:
     return table
 
 
-def _list_nodes(model: Path, shapes: Any, json_file: Path | None, verbose: bool) -> None:
+def _list_nodes(model: Path, machine_name: str, shapes: Any, json_file: Path | None, verbose: bool) -> None:
     from npu_backend.files import check_writable, write_atomically
+    from npu_backend.machine import load_machine
     from npu_backend.report.document import to_json
     from tvm_ext.driver import import_model
 
     if json_file is not None:
         check_writable(json_file)
-    parts = import_model(model, shapes).partitioned
+    machine = load_machine(machine_name)
+    parts = import_model(model, shapes, computes_float=machine.computes_float).partitioned
     if json_file is not None:
         document = {
             "model": model.stem,
@@ -137,7 +147,17 @@ def _list_nodes(model: Path, shapes: Any, json_file: Path | None, verbose: bool)
         write_atomically(json_file, to_json(document))
     for line in _node_lines(parts) if verbose else _summary_lines(parts):
         click.echo(line)
-    click.echo(f"{len(parts.npu_ops)} on the NPU, {len(parts.host_ops)} on the host")
+    click.echo(_total_line(parts))
+    warn_of_float_model(model, machine.name, len(parts.npu_ops), parts.host_ops)
+
+
+def _total_line(parts: Partitioned) -> str:
+    from npu_backend.ops import spec_of
+
+    npu, total = len(parts.npu_ops), len(parts.npu_ops) + len(parts.host_ops)
+    macs = sum(spec_of(op).macs(graph, op) for graph in parts.graphs.values() for op in graph.ops)
+    return (f"{npu} of {total} operators on the NPU in {len(parts.graphs)} program{'s' * (len(parts.graphs) != 1)},"
+            f" {macs:,} MACs there; {total - npu} on the host")  # fmt: skip
 
 
 def _node_lines(parts: Partitioned) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from tvm_ext.cli.options import FILE, PlanOptions
 from tvm_ext.cli.talk import LOG, Talk
 
 if TYPE_CHECKING:
-    from npu_backend.report.document import Quantization, QuantizedOutput
+    from npu_backend.report.document import HostOperator, Quantization, QuantizedOutput
     from tvm_ext.calibration import Feed
-    from tvm_ext.cli.session import Compiled
+    from tvm_ext.package import HostOp
 
 
 @dataclass(frozen=True)
@@ -160,11 +160,13 @@ def _error_texts(output: QuantizedOutput) -> Iterator[str]:
         yield f"top-1 agrees on {output.top1_agreement:.1%}"
 
 
-def warn_of_float_model(model: Path, compiled: Compiled) -> None:
+def warn_of_float_model(model: Path, machine: str, npu_ops: int, host_ops: Iterable[HostOperator | HostOp]) -> None:
     """Unless the NPU got something, or what stays on the host does so for another reason."""
+    from npu_backend.rates import machines_for
     from tvm_ext.package import NOT_QUANTIZED
 
-    if compiled.npu_ops or not any(op.reason.startswith(NOT_QUANTIZED) for op in compiled.host_ops):
+    if npu_ops or not any(op.reason.startswith(NOT_QUANTIZED) for op in host_ops):
         return
-    LOG.warning("warning: %s is a float model, which runs whole on the host: the NPU takes quantised operators; add"
-                " --quantize int8 --calibration DATA", model)  # fmt: skip
+    LOG.warning("warning: %s is a float model, which runs whole on the host: %s does not compute in float; take a"
+                " machine that does (--machine %s) or add --quantize int8 --calibration DATA", model, machine,
+                "|".join(machines_for("float16")))  # fmt: skip

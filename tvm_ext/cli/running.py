@@ -128,7 +128,7 @@ def _run(model: Path, plan: PlanOptions, quantizing: QuantizeOptions, options: R
     if options.json_file is not None:
         write_atomically(options.json_file, to_json(run_document(run)))
     _show(run, timed, compiled, plan, options, talk)
-    warn_of_float_model(model, compiled)
+    warn_of_float_model(model, compiled.machine, compiled.npu_ops, compiled.host_ops)
     return FAILED if run.verify is not None and run.verify.failures else 0
 
 

@@ -1,6 +1,6 @@
-"""Writes the emulator's C header from the instruction table and the program records.
+"""Writes the emulator's C headers: the format from the instruction table and the program records, and polynomials.
 
-``python -m npu_backend.generate_header`` rewrites it; ``--check`` only compares (exit code 1 when it is stale).
+``python -m npu_backend.generate_header`` rewrites them; ``--check`` only compares (exit code 1 when one is stale).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from enum import IntEnum
 from pathlib import Path
 
 from npu_backend import isa, program
+from npu_backend.ops import elementary
 
-HEADER = Path(__file__).parent / "emulator" / "npu_format.h"
+_EMULATOR = Path(__file__).parent / "emulator"
 _C_TYPES = {"u32": "uint32_t", "i32": "int32_t", "f32": "float", "u64": "uint64_t", "f64": "double"}
 _ENUMS: tuple[tuple[str, type[IntEnum]], ...] = (
-    ("ENGINE", isa.Engine), ("TYPE", isa.DataType), ("BINARY", isa.BinaryFunction), ("POOL", isa.PoolFunction),
-    ("RESIZE", isa.ResizeFunction), ("SECTION", program.Section),
+    ("ENGINE", isa.Engine), ("TYPE", isa.DataType), ("BINARY", isa.BinaryFunction), ("UNARY", isa.UnaryFunction),
+    ("POOL", isa.PoolFunction), ("RESIZE", isa.ResizeFunction), ("SECTION", program.Section),
 )  # fmt: skip
 _CONSTANTS = {
     "NPU_MAGIC": program.MAGIC, "NPU_FORMAT_VERSION": program.FORMAT_VERSION, "NPU_ISA_VERSION": isa.ISA_VERSION,
@@ -67,11 +68,15 @@ def header() -> str:
     return "\n".join(parts) + "\n"
 
 
+_HEADERS = {_EMULATOR / "npu_format.h": header, _EMULATOR / "npu_polynomials.h": elementary.header}
+
+
 def main() -> int:
-    """Rewrites the header, or with ``--check`` compares it."""
+    """Rewrites the headers, or with ``--check`` compares them."""
     if "--check" in sys.argv[1:]:
-        return int(not HEADER.exists() or HEADER.read_text() != header())
-    HEADER.write_text(header())
+        return int(any(not path.exists() or path.read_text() != text() for path, text in _HEADERS.items()))
+    for path, text in _HEADERS.items():
+        path.write_text(text())
     return 0
 
 

@@ -50,17 +50,82 @@ DATA_TYPES = {member.name.lower(): member for member in DataType}
 
 
 class BinaryFunction(IntEnum):
-    """Element-wise functions of two tensors: two on codes, the rest in float32 between dequantise and quantise."""
+    """Element-wise functions of two tensors.
 
-    ADD = 0
-    MULTIPLY = 1
-    FLOAT_ADD = 2
-    FLOAT_SUBTRACT = 3
-    FLOAT_MULTIPLY = 4
-    FLOAT_DIVIDE = 5
-    FLOAT_MAXIMUM = 6
-    FLOAT_MINIMUM = 7
-    FLOAT_PRELU = 8
+    The first two work on 8-bit codes as ONNX Runtime's integer kernels do; the rest on values: in int64 where both
+    operands are plain integers or booleans, else in float32. Comparisons and logic make 1 or 0. MODULO has the
+    divisor's sign, FMOD the dividend's.
+    """
+
+    ADD_CODES = 0
+    MULTIPLY_CODES = 1
+    ADD = 2
+    SUBTRACT = 3
+    MULTIPLY = 4
+    DIVIDE = 5
+    MAXIMUM = 6
+    MINIMUM = 7
+    PRELU = 8
+    POWER = 9
+    MODULO = 10
+    FMOD = 11
+    EQUAL = 12
+    GREATER = 13
+    GREATER_OR_EQUAL = 14
+    LESS = 15
+    LESS_OR_EQUAL = 16
+    AND = 17
+    OR = 18
+    XOR = 19
+
+
+class UnaryFunction(IntEnum):
+    """Element-wise functions of one tensor in float32; their definitions stand in ops/numerics_unary.py."""
+
+    IDENTITY = 0
+    ABS = 1
+    NEGATIVE = 2
+    SIGN = 3
+    CEIL = 4
+    FLOOR = 5
+    ROUND = 6
+    RELU = 7
+    CLIP = 8
+    LEAKY_RELU = 9
+    THRESHOLDED_RELU = 10
+    HARD_SIGMOID = 11
+    HARD_SWISH = 12
+    RECIPROCAL = 13
+    SQRT = 14
+    SOFTSIGN = 15
+    SIGMOID = 16
+    TANH = 17
+    EXP = 18
+    LOG = 19
+    ERF = 20
+    SIN = 21
+    COS = 22
+    TAN = 23
+    ASIN = 24
+    ACOS = 25
+    ATAN = 26
+    SINH = 27
+    COSH = 28
+    ASINH = 29
+    ACOSH = 30
+    ATANH = 31
+    POWER = 32
+    ELU = 33
+    CELU = 34
+    SELU = 35
+    SOFTPLUS = 36
+    MISH = 37
+    SILU = 38
+    GELU = 39
+    GELU_TANH = 40
+    NOT = 41
+    IS_NAN = 42
+    IS_INF = 43
 
 
 class PoolFunction(IntEnum):
@@ -255,7 +320,7 @@ FORMATS: tuple[Format, ...] = (
         u32 left_strides[4]     bytes; zero broadcasts
         u32 right_strides[4]
         u32 output_strides[4]
-        u32 left_type           DataType; float32 too for a float function, with scale 1 and zero point 0
+        u32 left_type           DataType; of the functions on codes 8-bit, of all others any
         u32 right_type
         u32 output_type
         i32 left_zero_point
@@ -265,7 +330,7 @@ FORMATS: tuple[Format, ...] = (
         f32 right_scale
         f32 output_scale
         u32 reserved
-        """), "element-wise function of two quantised tensors"),
+        """), "element-wise function of two tensors"),
     Format("CONVERT", 14, Engine.VECTOR, parse_fields(_ELEMENTS + """
         u32 input_type          DataType; any
         u32 output_type         DataType; any
@@ -312,6 +377,39 @@ FORMATS: tuple[Format, ...] = (
         f32 output_scale        floor(1 / the scale of the output)
         u32 reserved
         """), "softmax of quantised rows"),
+    Format("SELECT", 18, Engine.VECTOR, parse_fields("""
+        u32 condition           bool, one byte an element
+        u32 left                where the condition holds
+        u32 right
+        u32 output
+        u32 counts[4]
+        u32 condition_strides[4] bytes; zero broadcasts
+        u32 left_strides[4]
+        u32 right_strides[4]
+        u32 output_strides[4]
+        u32 left_type           DataType; any
+        u32 right_type
+        u32 output_type
+        i32 left_zero_point
+        i32 right_zero_point
+        i32 output_zero_point
+        f32 left_scale
+        f32 right_scale
+        f32 output_scale
+        u32 reserved
+        """), "each element from one of two tensors; they move bit for bit where all types and codes are the same"),
+    Format("UNARY", 19, Engine.VECTOR, parse_fields(_ELEMENTS + """
+        u32 input_type          DataType; any
+        u32 output_type         DataType; any
+        i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
+        i32 output_zero_point
+        f32 input_scale
+        f32 output_scale
+        u32 function            UnaryFunction
+        f32 alpha               the function's own numbers in ONNX's order; 0 where it has fewer
+        f32 beta
+        u32 reserved
+        """), "element-wise function of one tensor in float32"),
     Format("MATMUL", 20, Engine.MATRIX, parse_fields("""
         u32 left                [rows][inner]
         u32 left_row_bytes

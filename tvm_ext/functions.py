@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from npu_backend.ops.elementwise import PARAMETER_NAMES
+from npu_backend.ops.numerics_binary import FLOAT_FUNCTIONS
 from npu_backend.ops.numerics_core import byte_values, dequantize, quantize
-from npu_backend.ops.numerics_eltwise import FLOAT_FUNCTIONS
-from npu_backend.ops.numerics_unary import FUNCTIONS
+from npu_backend.ops.numerics_unary import FUNCTIONS, PARAMETER_NAMES
 from tvm_ext.matching import Match, Program, attribute_of, dtype_of, values_of
 
 # ONNX name to a key of FUNCTIONS; the attributes are PARAMETER_NAMES' own, with ONNX's defaults.

@@ -7,7 +7,12 @@
  *   POOL        taps x b for a maximum; taps x 2b for an average, whose sums are wider, and 4 to scale the result
  *   MEAN        2b an input element (wider sums), 4 an output element
  *   TABLE       1: a look-up in each lane          COPY, FILL  b
- *   BINARY      one pass for each operand (rescale and accumulate), one for the output
+ *   BINARY      on codes one pass for each operand (rescale and accumulate), one for the output; in float32 and of
+ *               integers 4 a step: one for the function (16 for a power), one to convert each of the three that is
+ *               neither float nor bool
+ *   UNARY       4 a step: one for arithmetic and selections, 8 for a polynomial (exp, log, sin, ...), 16 for two
+ *               (sigmoid, tanh, power, ...), and the conversions of BINARY
+ *   SELECT      4, and the conversions of BINARY
  *   CONVERT     4: float32 is what it goes through
  *   RESIZE      nearest b; bilinear 4 taps of b and 4 to round
  *   SOFTMAX     b for the maximum, 4 for exponential and sum, 4 to scale
@@ -117,6 +122,30 @@ static double fill_cycles(const npu_record_core *core, const npu_instruction *in
     return vector_cycles(core, cost, product(op->counts, 4) * op->element_bytes, &output, 1);
 }
 
+/* A pass between codes or integers and float32; halves, floats and booleans are read and written as they pass. */
+static double conversion(uint32_t type) {
+    return type == NPU_TYPE_FLOAT16 || type == NPU_TYPE_FLOAT32 || type == NPU_TYPE_BOOL ? 0 : 1;
+}
+
+#define POLYNOMIAL_STEPS 8
+
+static double unary_steps(const npu_unary *op) {
+    switch (op->function) {
+    case NPU_UNARY_POWER: return op->alpha == 2.0f ? 1 : op->alpha == 3.0f ? 2 : 2 * POLYNOMIAL_STEPS;
+    case NPU_UNARY_SIGMOID:
+    case NPU_UNARY_TANH:
+    case NPU_UNARY_TAN:
+    case NPU_UNARY_SINH:
+    case NPU_UNARY_COSH:
+    case NPU_UNARY_SOFTPLUS: return 2 * POLYNOMIAL_STEPS;
+    default: return op->function >= NPU_UNARY_EXP && op->function <= NPU_UNARY_GELU_TANH ? POLYNOMIAL_STEPS : 1;
+    }
+}
+
+static double binary_steps(uint32_t function) {
+    return function == NPU_BINARY_POWER ? 2 * POLYNOMIAL_STEPS : 1;
+}
+
 static double binary_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_binary *op = (const npu_binary *)(const void *)instruction;
     uint32_t left = npu_type_bytes(op->left_type);
@@ -125,12 +154,28 @@ static double binary_cycles(const npu_record_core *core, const npu_instruction *
     const view views[3] = {{op->counts, op->left_strides, 4, left},
                            {op->counts, op->right_strides, 4, right},
                            {op->counts, op->output_strides, 4, output}};
-    double lanes = (double)left + right + output;
-    if (op->function >= NPU_BINARY_FLOAT_ADD) {
-        /* Both operands to float32, the function, and back: four bytes wide each. */
-        lanes = 4.0 * (2 + (op->left_type != NPU_TYPE_FLOAT32) + (op->right_type != NPU_TYPE_FLOAT32));
-    }
+    double lanes = op->function <= NPU_BINARY_MULTIPLY_CODES
+                       ? (double)left + right + output
+                       : 4.0 * (binary_steps(op->function) + conversion(op->left_type) + conversion(op->right_type) +
+                                conversion(op->output_type));
     return vector_cycles(core, cost, product(op->counts, 4) * lanes, views, 3);
+}
+
+static double select_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_select *op = (const npu_select *)(const void *)instruction;
+    const view views[4] = {{op->counts, op->condition_strides, 4, 1},
+                           {op->counts, op->left_strides, 4, npu_type_bytes(op->left_type)},
+                           {op->counts, op->right_strides, 4, npu_type_bytes(op->right_type)},
+                           {op->counts, op->output_strides, 4, npu_type_bytes(op->output_type)}};
+    double steps = 1 + conversion(op->left_type) + conversion(op->right_type) + conversion(op->output_type);
+    return vector_cycles(core, cost, product(op->counts, 4) * 4 * steps, views, 4);
+}
+
+static double unary_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_unary *op = (const npu_unary *)(const void *)instruction;
+    double steps = unary_steps(op) + conversion(op->input_type) + conversion(op->output_type);
+    return two_views(core, cost, op->counts, op->input_strides, op->output_strides, npu_type_bytes(op->input_type),
+                     npu_type_bytes(op->output_type), 4 * steps);
 }
 
 static double convert_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
@@ -161,6 +206,8 @@ npu_vector_cost npu_vector_cost_of(uint32_t opcode) {
     case NPU_OP_COPY: return copy_cycles;
     case NPU_OP_FILL: return fill_cycles;
     case NPU_OP_BINARY: return binary_cycles;
+    case NPU_OP_SELECT: return select_cycles;
+    case NPU_OP_UNARY: return unary_cycles;
     case NPU_OP_CONVERT: return convert_cycles;
     case NPU_OP_RESIZE: return resize_cycles;
     case NPU_OP_SOFTMAX: return softmax_cycles;

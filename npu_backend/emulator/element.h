@@ -3,7 +3,8 @@
  * A code stands for (code - zero_point) * scale; float types, plain integers and booleans have scale 1 and zero point 0.
  * Reading is exact but for integers beyond 2**24. Writing rounds once: codes as QuantizeLinear (divide, round half to
  * even, saturate), float16 to nearest even, plain integers towards zero and saturated (NaN: the lowest), booleans are
- * 1 where the value is not 0. decode and encode of npu_backend/ops/numerics_core.py are the same functions.
+ * 1 where the value is not 0. A float NaN is written as the positive quiet one: its sign and payload would depend on the
+ * order in which a compiler adds. decode and encode of npu_backend/ops/numerics_core.py are the same functions.
  */
 #ifndef NPU_ELEMENT_H
 #define NPU_ELEMENT_H
@@ -37,6 +38,8 @@ NPU_INLINE uint32_t npu_float_to_bits(float value) {
     return bits;
 }
 
+#define NPU_NAN npu_bits_to_float(0x7FC00000u)
+
 /* Exponent and fraction move to float32's places; multiplying by 2**112 mends the bias, of subnormals too. */
 NPU_INLINE float npu_half_to_float(uint16_t half) {
     uint32_t magnitude = (uint32_t)(half & 0x7FFF) << 13, sign = (uint32_t)(half & 0x8000) << 16;
@@ -52,7 +55,7 @@ NPU_INLINE uint16_t npu_float_to_half(float value) {
     uint32_t normal = (magnitude - 0x38000000u + 0xFFFu + (magnitude >> 13 & 1u)) >> 13;
     uint32_t finite = magnitude < 0x38800000u ? small : normal;
     uint32_t bounded = magnitude >= 0x477FF000u ? 0x7C00u : finite;
-    return (uint16_t)(sign | (magnitude > 0x7F800000u ? 0x7E00u : bounded));
+    return (uint16_t)(magnitude > 0x7F800000u ? 0x7E00u : sign | bounded);
 }
 
 NPU_INLINE int32_t npu_truncate(float value) {
@@ -113,8 +116,28 @@ NPU_INLINE void npu_write_lanes(const npu_element *to, const float *restrict fro
     case NPU_TYPE_INT32: NPU_WRITE(int32_t, npu_truncate(value));
     case NPU_TYPE_INT64: NPU_WRITE(int64_t, npu_truncate_wide(value));
     case NPU_TYPE_BOOL: NPU_WRITE(uint8_t, value != 0.0f);
-    default: memcpy(at, from, lanes * sizeof(float)); break;
+    default: NPU_WRITE(float, value == value ? value : NPU_NAN);
     }
+}
+
+/* Elements first to n - 1 of a row, no more than NPU_LANES of them, to NPU_LANES values; 0 after the last. */
+NPU_INLINE void npu_read_block(const npu_element *from, const uint8_t *at, size_t first, size_t n,
+                               float *restrict values) {
+    if (n - first >= NPU_LANES) {
+        npu_read_lanes(from, at + first * from->bytes, NPU_LANES, values);
+        return;
+    }
+    memset(values, 0, NPU_LANES * sizeof *values);
+    npu_read_lanes(from, at + first * from->bytes, n - first, values);
+}
+
+NPU_INLINE void npu_write_block(const npu_element *to, const float *restrict values, size_t first, size_t n,
+                                uint8_t *at) {
+    if (n - first >= NPU_LANES) {
+        npu_write_lanes(to, values, NPU_LANES, at + first * to->bytes);
+        return;
+    }
+    npu_write_lanes(to, values, n - first, at + first * to->bytes);
 }
 
 #endif

@@ -19,6 +19,8 @@
     X(BINARY, binary) \
     X(CONVERT, convert) \
     X(RESIZE, resize) \
+    X(SELECT, select) \
+    X(UNARY, unary) \
     X(SOFTMAX, softmax) \
     X(GATHER, gather)
 

@@ -101,6 +101,7 @@ int npu_regions_overlap(const npu_region *read, const npu_region *written); /* w
 int npu_regions_are_equal(const npu_region *a, const npu_region *b);
 
 uint32_t npu_type_bytes(uint32_t data_type); /* 0 for an unknown DataType */
+int npu_is_integer(uint32_t data_type);      /* int32, int64 or bool */
 uint32_t npu_crc32(const uint8_t *data, uint64_t bytes);
 
 /* Opening a file, step by step; each says why when it is not NPU_OK. */
@@ -162,6 +163,8 @@ npu_status npu_execute_fill(const npu_fill *op, uint8_t *spm, npu_scratch *scrat
 npu_status npu_execute_binary(const npu_binary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_select(const npu_select *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_unary(const npu_unary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_softmax(const npu_softmax *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_gather(const npu_gather *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 /* Any instruction of the matrix or vector engine (execute.c). */

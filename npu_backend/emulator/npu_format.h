@@ -36,16 +36,75 @@ enum {
 };
 
 enum {
-    NPU_BINARY_ADD = 0,
-    NPU_BINARY_MULTIPLY = 1,
-    NPU_BINARY_FLOAT_ADD = 2,
-    NPU_BINARY_FLOAT_SUBTRACT = 3,
-    NPU_BINARY_FLOAT_MULTIPLY = 4,
-    NPU_BINARY_FLOAT_DIVIDE = 5,
-    NPU_BINARY_FLOAT_MAXIMUM = 6,
-    NPU_BINARY_FLOAT_MINIMUM = 7,
-    NPU_BINARY_FLOAT_PRELU = 8,
-    NPU_BINARY_COUNT = 9
+    NPU_BINARY_ADD_CODES = 0,
+    NPU_BINARY_MULTIPLY_CODES = 1,
+    NPU_BINARY_ADD = 2,
+    NPU_BINARY_SUBTRACT = 3,
+    NPU_BINARY_MULTIPLY = 4,
+    NPU_BINARY_DIVIDE = 5,
+    NPU_BINARY_MAXIMUM = 6,
+    NPU_BINARY_MINIMUM = 7,
+    NPU_BINARY_PRELU = 8,
+    NPU_BINARY_POWER = 9,
+    NPU_BINARY_MODULO = 10,
+    NPU_BINARY_FMOD = 11,
+    NPU_BINARY_EQUAL = 12,
+    NPU_BINARY_GREATER = 13,
+    NPU_BINARY_GREATER_OR_EQUAL = 14,
+    NPU_BINARY_LESS = 15,
+    NPU_BINARY_LESS_OR_EQUAL = 16,
+    NPU_BINARY_AND = 17,
+    NPU_BINARY_OR = 18,
+    NPU_BINARY_XOR = 19,
+    NPU_BINARY_COUNT = 20
+};
+
+enum {
+    NPU_UNARY_IDENTITY = 0,
+    NPU_UNARY_ABS = 1,
+    NPU_UNARY_NEGATIVE = 2,
+    NPU_UNARY_SIGN = 3,
+    NPU_UNARY_CEIL = 4,
+    NPU_UNARY_FLOOR = 5,
+    NPU_UNARY_ROUND = 6,
+    NPU_UNARY_RELU = 7,
+    NPU_UNARY_CLIP = 8,
+    NPU_UNARY_LEAKY_RELU = 9,
+    NPU_UNARY_THRESHOLDED_RELU = 10,
+    NPU_UNARY_HARD_SIGMOID = 11,
+    NPU_UNARY_HARD_SWISH = 12,
+    NPU_UNARY_RECIPROCAL = 13,
+    NPU_UNARY_SQRT = 14,
+    NPU_UNARY_SOFTSIGN = 15,
+    NPU_UNARY_SIGMOID = 16,
+    NPU_UNARY_TANH = 17,
+    NPU_UNARY_EXP = 18,
+    NPU_UNARY_LOG = 19,
+    NPU_UNARY_ERF = 20,
+    NPU_UNARY_SIN = 21,
+    NPU_UNARY_COS = 22,
+    NPU_UNARY_TAN = 23,
+    NPU_UNARY_ASIN = 24,
+    NPU_UNARY_ACOS = 25,
+    NPU_UNARY_ATAN = 26,
+    NPU_UNARY_SINH = 27,
+    NPU_UNARY_COSH = 28,
+    NPU_UNARY_ASINH = 29,
+    NPU_UNARY_ACOSH = 30,
+    NPU_UNARY_ATANH = 31,
+    NPU_UNARY_POWER = 32,
+    NPU_UNARY_ELU = 33,
+    NPU_UNARY_CELU = 34,
+    NPU_UNARY_SELU = 35,
+    NPU_UNARY_SOFTPLUS = 36,
+    NPU_UNARY_MISH = 37,
+    NPU_UNARY_SILU = 38,
+    NPU_UNARY_GELU = 39,
+    NPU_UNARY_GELU_TANH = 40,
+    NPU_UNARY_NOT = 41,
+    NPU_UNARY_IS_NAN = 42,
+    NPU_UNARY_IS_INF = 43,
+    NPU_UNARY_COUNT = 44
 };
 
 enum {
@@ -187,6 +246,8 @@ enum {
     NPU_OP_CONVERT = 14,
     NPU_OP_RESIZE = 16,
     NPU_OP_SOFTMAX = 17,
+    NPU_OP_SELECT = 18,
+    NPU_OP_UNARY = 19,
     NPU_OP_MATMUL = 20,
     NPU_OP_GATHER = 25,
     NPU_OP_LOAD_ROWS = 30,
@@ -404,7 +465,7 @@ typedef struct {
     uint64_t value; /* the element's bytes, little-endian */
 } npu_fill;
 
-/* element-wise function of two quantised tensors */
+/* element-wise function of two tensors */
 typedef struct {
     npu_instruction head;
     uint32_t left;
@@ -415,7 +476,7 @@ typedef struct {
     uint32_t left_strides[4]; /* bytes; zero broadcasts */
     uint32_t right_strides[4];
     uint32_t output_strides[4];
-    uint32_t left_type; /* DataType; float32 too for a float function, with scale 1 and zero point 0 */
+    uint32_t left_type; /* DataType; of the functions on codes 8-bit, of all others any */
     uint32_t right_type;
     uint32_t output_type;
     int32_t left_zero_point;
@@ -486,6 +547,50 @@ typedef struct {
     float output_scale; /* floor(1 / the scale of the output) */
     uint32_t reserved11;
 } npu_softmax;
+
+/* each element from one of two tensors; they move bit for bit where all types and codes are the same */
+typedef struct {
+    npu_instruction head;
+    uint32_t condition; /* bool, one byte an element */
+    uint32_t left; /* where the condition holds */
+    uint32_t right;
+    uint32_t output;
+    uint32_t counts[4];
+    uint32_t condition_strides[4]; /* bytes; zero broadcasts */
+    uint32_t left_strides[4];
+    uint32_t right_strides[4];
+    uint32_t output_strides[4];
+    uint32_t left_type; /* DataType; any */
+    uint32_t right_type;
+    uint32_t output_type;
+    int32_t left_zero_point;
+    int32_t right_zero_point;
+    int32_t output_zero_point;
+    float left_scale;
+    float right_scale;
+    float output_scale;
+    uint32_t reserved18;
+} npu_select;
+
+/* element-wise function of one tensor in float32 */
+typedef struct {
+    npu_instruction head;
+    uint32_t input;
+    uint32_t output;
+    uint32_t counts[4];
+    uint32_t input_strides[4]; /* bytes */
+    uint32_t output_strides[4]; /* bytes */
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+    uint32_t function; /* UnaryFunction */
+    float alpha; /* the function's own numbers in ONNX's order; 0 where it has fewer */
+    float beta;
+    uint32_t reserved14;
+} npu_unary;
 
 /* product of two matrices; codes in exact integer sums, all else in float32, element by element of inner */
 typedef struct {
@@ -571,6 +676,8 @@ typedef struct {
     X(CONVERT, convert, 4) \
     X(RESIZE, resize, 4) \
     X(SOFTMAX, softmax, 4) \
+    X(SELECT, select, 4) \
+    X(UNARY, unary, 4) \
     X(MATMUL, matmul, 3) \
     X(GATHER, gather, 4) \
     X(LOAD_ROWS, load_rows, 0)

@@ -221,6 +221,13 @@ static void add_rows(region_list *list, const npu_load_rows *op, uint64_t table,
     add_strided(list, op->output, op->run_bytes, row_counts, row_strides, 4, 1);
 }
 
+static void add_select(region_list *list, const npu_select *op) {
+    add_strided(list, op->condition, 1, op->counts, op->condition_strides, 4, 0);
+    add_strided(list, op->left, npu_type_bytes(op->left_type), op->counts, op->left_strides, 4, 0);
+    add_strided(list, op->right, npu_type_bytes(op->right_type), op->counts, op->right_strides, 4, 0);
+    add_strided(list, op->output, npu_type_bytes(op->output_type), op->counts, op->output_strides, 4, 1);
+}
+
 /* The elementwise instructions with one input share their first fields. */
 static void add_elements(region_list *list, const npu_table *op, uint32_t input_bytes, uint32_t output_bytes) {
     add_strided(list, op->input, input_bytes, op->counts, op->input_strides, 4, 0);
@@ -266,6 +273,13 @@ static void add_vector(region_list *list, const npu_instruction *head) {
         break;
     case NPU_OP_BINARY:
         add_binary(list, op);
+        break;
+    case NPU_OP_SELECT:
+        add_select(list, op);
+        break;
+    case NPU_OP_UNARY:
+        add_elements(list, elements, npu_type_bytes(((const npu_unary *)op)->input_type),
+                     npu_type_bytes(((const npu_unary *)op)->output_type));
         break;
     case NPU_OP_CONVERT:
         add_elements(list, elements, npu_type_bytes(((const npu_convert *)op)->input_type),

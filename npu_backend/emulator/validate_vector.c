@@ -25,17 +25,28 @@ static int element_bytes(const context *at, uint32_t bytes) {
 }
 
 static int check_binary(const context *at, const npu_binary *op) {
-    uint32_t types = op->function >= NPU_BINARY_FLOAT_ADD ? BYTE_TYPES | 1u << NPU_TYPE_FLOAT32 : BYTE_TYPES;
+    uint32_t types = op->function <= NPU_BINARY_MULTIPLY_CODES ? BYTE_TYPES : ALL_TYPES;
     return counts_are_positive(at, op->counts, 4) &&
            between(at, "function", op->function, 0, NPU_BINARY_COUNT - 1) &&
            one_of_types(at, "left_type", op->left_type, types) &&
            one_of_types(at, "right_type", op->right_type, types) &&
-           one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
-           code(at, "left_zero_point", op->left_zero_point, op->left_type) &&
-           code(at, "right_zero_point", op->right_zero_point, op->right_type) &&
-           code(at, "output_zero_point", op->output_zero_point, op->output_type) &&
-           scales_are_valid(at, op->left_scale, op->output_scale) &&
-           finite_and_positive(at, "right_scale", op->right_scale);
+           one_of_types(at, "output_type", op->output_type, types) &&
+           check_element(at, "left_type", op->left_type, op->left_scale, op->left_zero_point) &&
+           check_element(at, "right_type", op->right_type, op->right_scale, op->right_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
+}
+
+static int check_select(const context *at, const npu_select *op) {
+    return counts_are_positive(at, op->counts, 4) &&
+           check_element(at, "left_type", op->left_type, op->left_scale, op->left_zero_point) &&
+           check_element(at, "right_type", op->right_type, op->right_scale, op->right_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
+}
+
+static int check_unary(const context *at, const npu_unary *op) {
+    return counts_are_positive(at, op->counts, 4) && between(at, "function", op->function, 0, NPU_UNARY_COUNT - 1) &&
+           check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
 }
 
 static int check_convert(const context *at, const npu_convert *op) {
@@ -92,6 +103,10 @@ int npu_check_vector(const context *at) {
                element_bytes(at, ((const npu_fill *)op)->element_bytes);
     case NPU_OP_BINARY:
         return check_binary(at, op);
+    case NPU_OP_SELECT:
+        return check_select(at, op);
+    case NPU_OP_UNARY:
+        return check_unary(at, op);
     case NPU_OP_CONVERT:
         return check_convert(at, op);
     case NPU_OP_RESIZE:

@@ -139,7 +139,7 @@ NPU_INLINE float npu_type_high(uint32_t type) {
         memcpy((output) + npu_channel, npu_block, npu_left);                       \
     } while (0)
 
-#define NPU_VIEW_OPERANDS 3 /* up to two inputs, then the output */
+#define NPU_VIEW_OPERANDS 4 /* up to three inputs, then the output */
 
 /* Operands walked together over four axes, outermost first. */
 typedef struct {
@@ -153,10 +153,12 @@ typedef struct {
 /* n contiguous elements of every operand; the output is the last one. Inputs may be read NPU_LANES - 1 bytes further. */
 typedef void (*npu_row)(const void *context, uint8_t *const operands[NPU_VIEW_OPERANDS], size_t n);
 
+npu_view npu_view_of(const uint32_t counts[4]); /* without operands */
 void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, const uint32_t strides[4]);
 void npu_view_collapse(npu_view *view); /* merges axes, so that the last is as long as can be */
 void npu_view_for_rows(npu_view *view, npu_row row, const void *context);
 
-void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level); /* the FLOAT functions */
+void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level);
+void npu_binary_of_integers(const npu_binary *op, npu_view *view);
 
 #endif

@@ -1,4 +1,4 @@
-/* BINARY on codes: in_uint8 of npu_backend/ops/numerics_eltwise.py. */
+/* BINARY, and its functions on 8-bit codes: in_uint8 of npu_backend/ops/numerics_eltwise.py. */
 #include "vector.h"
 
 typedef struct {
@@ -56,7 +56,7 @@ static constants prepare(const npu_binary *op) {
     k.right_zero_point = npu_unsigned_zero_point(op->right_zero_point, op->right_type);
     k.flip = npu_unsigned_code(op->output_type).flip;
     float output_zero_point = (float)npu_unsigned_zero_point(op->output_zero_point, op->output_type);
-    if (op->function == NPU_BINARY_MULTIPLY) {
+    if (op->function == NPU_BINARY_MULTIPLY_CODES) {
         k.left_ratio = op->left_scale * op->right_scale / op->output_scale;
         k.offset = output_zero_point;
         return k;
@@ -70,18 +70,18 @@ static constants prepare(const npu_binary *op) {
 
 npu_status npu_execute_binary(const npu_binary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    npu_view view = {0};
-    for (int axis = 0; axis < 4; ++axis) {
-        view.counts[axis] = op->counts[axis];
-    }
+    npu_view view = npu_view_of(op->counts);
     npu_view_operand(&view, spm + op->left, npu_type_bytes(op->left_type), op->left_strides);
     npu_view_operand(&view, spm + op->right, npu_type_bytes(op->right_type), op->right_strides);
-    npu_view_operand(&view, spm + op->output, 1, op->output_strides);
-    if (op->function >= NPU_BINARY_FLOAT_ADD) {
+    npu_view_operand(&view, spm + op->output, npu_type_bytes(op->output_type), op->output_strides);
+    if (op->function <= NPU_BINARY_MULTIPLY_CODES) {
+        constants k = prepare(op);
+        int adds = op->function == NPU_BINARY_ADD_CODES;
+        npu_view_for_rows(&view, adds ? add_levels[level - 1] : multiply_levels[level - 1], &k);
+    } else if (npu_is_integer(op->left_type) && npu_is_integer(op->right_type) && npu_is_integer(op->output_type)) {
+        npu_binary_of_integers(op, &view);
+    } else {
         npu_binary_in_float(op, &view, level);
-        return NPU_OK;
     }
-    constants k = prepare(op);
-    npu_view_for_rows(&view, op->function == NPU_BINARY_ADD ? add_levels[level - 1] : multiply_levels[level - 1], &k);
     return NPU_OK;
 }

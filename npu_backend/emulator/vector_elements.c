@@ -6,30 +6,13 @@ typedef struct {
     npu_element output;
 } conversion;
 
-static npu_view unary_view(const uint32_t counts[4], uint8_t *input, uint32_t input_bytes, const uint32_t *input_strides,
-                           uint8_t *output, uint32_t output_bytes, const uint32_t *output_strides) {
-    npu_view view = {0};
-    for (int axis = 0; axis < 4; ++axis) {
-        view.counts[axis] = counts[axis];
-    }
-    npu_view_operand(&view, input, input_bytes, input_strides);
-    npu_view_operand(&view, output, output_bytes, output_strides);
-    return view;
-}
-
-NPU_INLINE void convert_block(const conversion *k, uint8_t *const at[], size_t first, size_t lanes) {
-    float values[NPU_LANES];
-    npu_read_lanes(&k->input, at[0] + first * k->input.bytes, lanes, values);
-    npu_write_lanes(&k->output, values, lanes, at[1] + first * k->output.bytes);
-}
-
 NPU_INLINE void convert_body(const void *context, uint8_t *const at[], size_t n) {
     const conversion k = *(const conversion *)context;
-    size_t first = 0;
-    for (; n - first >= NPU_LANES; first += NPU_LANES) {
-        convert_block(&k, at, first, NPU_LANES);
+    for (size_t first = 0; first < n; first += NPU_LANES) {
+        float values[NPU_LANES];
+        npu_read_block(&k.input, at[0], first, n, values);
+        npu_write_block(&k.output, values, first, n, at[1]);
     }
-    convert_block(&k, at, first, n - first);
 }
 
 NPU_LEVELS(convert, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
@@ -38,8 +21,9 @@ npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch 
     (void)scratch;
     conversion k = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
                     npu_element_of(op->output_type, op->output_scale, op->output_zero_point)};
-    npu_view view = unary_view(op->counts, spm + op->input, k.input.bytes, op->input_strides, spm + op->output,
-                               k.output.bytes, op->output_strides);
+    npu_view view = npu_view_of(op->counts);
+    npu_view_operand(&view, spm + op->input, k.input.bytes, op->input_strides);
+    npu_view_operand(&view, spm + op->output, k.output.bytes, op->output_strides);
     npu_view_for_rows(&view, convert_levels[level - 1], &k);
     return NPU_OK;
 }
@@ -106,7 +90,9 @@ static npu_row table_row(uint32_t level) {
 
 npu_status npu_execute_table(const npu_table *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    npu_view view = unary_view(op->counts, spm + op->input, 1, op->input_strides, spm + op->output, 1, op->output_strides);
+    npu_view view = npu_view_of(op->counts);
+    npu_view_operand(&view, spm + op->input, 1, op->input_strides);
+    npu_view_operand(&view, spm + op->output, 1, op->output_strides);
     npu_view_for_rows(&view, table_row(level), spm + op->table);
     return NPU_OK;
 }

@@ -3,6 +3,14 @@
 
 #define CHUNK_ELEMENTS 1024u
 
+npu_view npu_view_of(const uint32_t counts[4]) {
+    npu_view view = {0};
+    for (int axis = 0; axis < 4; ++axis) {
+        view.counts[axis] = counts[axis];
+    }
+    return view;
+}
+
 void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, const uint32_t strides[4]) {
     uint32_t operand = view->operands++;
     view->base[operand] = base;
@@ -118,7 +126,7 @@ static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, co
             uint32_t element = view->element_bytes[operand];
             uint8_t *source = at[operand] + (int64_t)done * stride;
             contiguous[operand] = stride == element ? source : buffers[operand];
-            if (operand < last && stride != element) {
+            if (operand < last && stride != element && (stride != 0 || done == 0)) {
                 copy_strided(buffers[operand], element, source, stride, element, n);
             }
         }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from npu_backend.ops import (
+    binary,
     blocks,
     conv,
     conv_transpose,
+    conversion,
     dense,
-    elementwise,
     gather,
     matmul,
     pool,
@@ -16,10 +17,11 @@ from npu_backend.ops import (
     resize,
     shape,
     softmax,
+    unary,
 )
 from npu_backend.ops.base import append_op, registered_ops, spec_of
 
 __all__ = [
-    "append_op", "blocks", "conv", "conv_transpose", "dense", "elementwise", "gather", "matmul", "pool", "positions",
-    "reduce", "registered_ops", "resize", "shape", "softmax", "spec_of",
+    "append_op", "binary", "blocks", "conv", "conv_transpose", "conversion", "dense", "gather", "matmul", "pool",
+    "positions", "reduce", "registered_ops", "resize", "shape", "softmax", "spec_of", "unary",
 ]  # fmt: skip

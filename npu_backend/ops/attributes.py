@@ -74,10 +74,11 @@ class ReduceAttributes:
 
 @dataclass(frozen=True)
 class UnaryAttributes:
-    """An element-wise function of one tensor; in 8 bit a table of 256 entries.
+    """An element-wise function of one tensor; between 8-bit codes a table of 256 entries.
 
-    `function`: ``identity`` (a change of scale), or another key of ``numerics_unary.FUNCTIONS``. `parameters` are the
-    function's own numbers in ONNX's order (clip: low, high).
+    `function`: ``identity`` (a change of scale), or another key of ``numerics_unary.FUNCTIONS``; ``not``, ``is_nan``
+    and ``is_inf`` make booleans. `parameters` are the function's own numbers in ONNX's order (clip: low, high), which
+    ``numerics_unary.PARAMETER_NAMES`` names; those left out at the end have ONNX's defaults.
     """
 
     function: str
@@ -88,8 +89,9 @@ class UnaryAttributes:
 class BinaryAttributes:
     """An element-wise function of two tensors of equal rank; extents of 1 broadcast.
 
-    `function`: ``add``, ``multiply``, ``subtract``, ``divide``, ``maximum``, ``minimum`` or ``prelu`` (right: the
-    slope). The first two work on codes, unless an operand is float32; the others always in float32.
+    `function`: ``add``, ``multiply``, ``subtract``, ``divide``, ``maximum``, ``minimum``, ``prelu`` (right: the slope),
+    ``power``, ``modulo`` (the divisor's sign: Mod with fmod=0), ``fmod`` (the dividend's: fmod=1); into booleans
+    ``equal``, ``greater``, ``greater_or_equal``, ``less``, ``less_or_equal``, ``and``, ``or``, ``xor``.
     """
 
     function: str

@@ -74,7 +74,8 @@ def round_saturate(value: FloatArray, zero_point: int, dtype: DType) -> IntegerA
 
 def quantize(x: FloatArray, scale: np.float32, zero_point: int, dtype: DType) -> IntegerArray:
     """QuantizeLinear: `round_saturate(x / scale)`. A true float32 division, not a product with the reciprocal."""
-    return round_saturate(np.asarray(x, FLOAT) / FLOAT(scale), zero_point, dtype)
+    with np.errstate(over="ignore"):
+        return round_saturate(np.asarray(x, FLOAT) / FLOAT(scale), zero_point, dtype)
 
 
 def dequantize(x: IntegerArray, scale: np.float32, zero_point: int) -> FloatArray:
@@ -93,15 +94,17 @@ def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
     """float32 values as the elements of `tensor`, rounded once.
 
     Codes as QuantizeLinear; float16 to nearest even; plain integers towards zero and saturated, NaN as the lowest;
-    booleans are true where the value is not 0.
+    booleans are true where the value is not 0. A float NaN becomes the positive quiet one.
     """
     real, dtype = np.asarray(values, FLOAT), np.dtype(tensor.dtype)
-    if tensor.quantization is not None:
-        return quantize(real, FLOAT(tensor.quantization.scale), tensor.quantization.zero_point, dtype)
-    if dtype.kind == "i":
-        return _truncate(real, dtype)
     with np.errstate(over="ignore"):
-        return real.astype(dtype) if dtype.kind == "f" else np.asarray(real != 0)
+        if tensor.quantization is not None:
+            return quantize(real, FLOAT(tensor.quantization.scale), tensor.quantization.zero_point, dtype)
+        if dtype.kind == "i":
+            return _truncate(real, dtype)
+        if dtype.kind == "b":
+            return np.asarray(real != 0)
+        return np.where(np.isnan(real), dtype.type(np.nan), real.astype(dtype))
 
 
 def to_half(values: npt.ArrayLike) -> npt.NDArray[np.float16]:

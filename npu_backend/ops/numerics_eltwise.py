@@ -1,4 +1,4 @@
-"""Functions of two tensors, concatenation and padding with different scales."""
+"""Sums and products of 8-bit codes, concatenation and padding with different scales."""
 
 from __future__ import annotations
 
@@ -115,25 +115,6 @@ def in_uint8(
     right = to_unsigned(b), b_scale, unsigned_zero_point(b_zero_point, b.dtype)
     result = function(*left, *right, y_scale, unsigned_zero_point(y_zero_point, dtype), np.uint8)
     return from_unsigned(result.view(np.uint8), dtype)
-
-
-FLOAT_FUNCTIONS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
-    "add": lambda a, b: a + b,
-    "subtract": lambda a, b: a - b,
-    "multiply": lambda a, b: a * b,
-    "divide": lambda a, b: a / b,
-    "maximum": lambda a, b: np.where(a > b, a, b),
-    "minimum": lambda a, b: np.where(a < b, a, b),
-    "prelu": lambda a, b: np.where(a > 0, a, a * b),
-}
-
-
-def in_float(
-    function: str, a: FloatArray, b: FloatArray, y_scale: np.float32, y_zero_point: int, dtype: DType
-) -> IntegerArray:
-    """A key of FLOAT_FUNCTIONS on dequantised values, quantised; infinities saturate, NaN becomes the lowest code."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return quantize(FLOAT_FUNCTIONS[function](a, b), y_scale, y_zero_point, dtype)
 
 
 def concat(

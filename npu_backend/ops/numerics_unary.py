@@ -1,44 +1,27 @@
-"""Unary functions between DequantizeLinear and QuantizeLinear as 256-entry tables.
+"""Functions of one tensor in float32, and as 256-entry tables between DequantizeLinear and QuantizeLinear.
 
-Sums, products, quotients, roots, roundings, sigmoid and tanh are ONNX Runtime's bit for bit. Exponentials, logarithms,
-sines, powers and the error function are float64's rounded to float32, where its polynomials err by up to 1 ulp (and so
-does the quotient in its softsign); of 122,880 random codes for each function none differs.
+Sums, products, quotients, roots, roundings, sigmoid and tanh are ONNX Runtime's bit for bit. The others are computed in
+float64 and rounded to float32 once (see elementary.py), where ONNX Runtime's polynomials err by up to 1 ulp (and so
+does the quotient in its softsign): of 122,880 random codes for each function none differs.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
+from npu_backend.ops import elementary
 from npu_backend.ops.numerics_core import FLOAT, DType, FloatArray, IntegerArray, byte_values, dequantize, fma, quantize
 
-_SIGMOID_ODD = (
-    4.37031012579801e-11,
-    1.15627324459942e-07,
-    6.08574864600143e-05,
-    8.51377133304701e-03,
-    2.48287947061529e-01,
-)
-_SIGMOID_EVEN = (
-    6.10247389755681e-13,
-    5.76102136993427e-09,
-    6.29106785017040e-06,
-    1.70198817374094e-03,
-    1.16817656904453e-01,
-    9.93151921023180e-01,
-)
-_TANH_ODD = (
-    -2.76076847742355e-16,
-    2.00018790482477e-13,
-    -8.60467152213735e-11,
-    5.12229709037114e-08,
-    1.48572235717979e-05,
-    6.37261928875436e-04,
-    4.89352455891786e-03,
-)
-_TANH_EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+
+def clip(x: FloatArray, low: float = -np.inf, high: float = np.inf) -> FloatArray:
+    """min(max(x, low), high); NaN stays."""
+    raised = np.where(x < FLOAT(low), FLOAT(low), x)
+    return np.where(raised > FLOAT(high), FLOAT(high), raised)
 
 
 def sigmoid(x: FloatArray) -> FloatArray:
@@ -47,164 +30,196 @@ def sigmoid(x: FloatArray) -> FloatArray:
     Horner by fma, as the x86 FMA3 kernel, in its vectors and its tail; the coefficients are Eigen's. x86 without FMA
     rounds each step twice.
     """
-    clamped = np.clip(np.asarray(x, FLOAT), FLOAT(-18), FLOAT(18))
-    shifted = _rational(clamped, _SIGMOID_ODD, _SIGMOID_EVEN) + FLOAT(0.5)
-    return np.asarray(np.clip(shifted, FLOAT(0), FLOAT(1)))
+    return clip(_rational(clip(x, -18, 18), "sigmoid_odd", "sigmoid_even") + FLOAT(0.5), 0, 1)
 
 
 def tanh(x: FloatArray) -> FloatArray:
     """Odd over even polynomial in x clamped to [-9, 9]; Horner by fma, as in `sigmoid`."""
-    return _rational(np.clip(np.asarray(x, FLOAT), FLOAT(-9), FLOAT(9)), _TANH_ODD, _TANH_EVEN)
+    return _rational(clip(x, -9, 9), "tanh_odd", "tanh_even")
+
+
+def _rational(x: FloatArray, odd: str, even: str) -> FloatArray:
+    square = x * x
+    return _horner(square, odd) * x / _horner(square, even)
+
+
+def _horner(x: FloatArray, name: str) -> FloatArray:
+    first, *rest = elementary.POLYNOMIALS[name]
+    total = np.full_like(x, FLOAT(first))
+    for coefficient in rest:
+        total = fma(total, x, FLOAT(coefficient))
+    return total
+
+
+def sign(x: FloatArray) -> FloatArray:
+    """1, -1, or x itself where it is 0 or NaN."""
+    return np.where(x > 0, FLOAT(1), np.where(x < 0, FLOAT(-1), x))
 
 
 def relu(x: FloatArray) -> FloatArray:
-    """max(x, 0)."""
-    return np.maximum(np.asarray(x, FLOAT), FLOAT(0))
-
-
-def clip(x: FloatArray, low: float = -np.inf, high: float = np.inf) -> FloatArray:
-    """min(max(x, low), high)."""
-    return np.asarray(np.clip(np.asarray(x, FLOAT), FLOAT(low), FLOAT(high)))
+    """max(x, 0); NaN stays."""
+    return np.where(x < 0, FLOAT(0), x)
 
 
 def leaky_relu(x: FloatArray, alpha: float = 0.01) -> FloatArray:
     """x if x >= 0, else float32(alpha * x)."""
-    value = np.asarray(x, FLOAT)
-    return np.where(value >= 0, value, FLOAT(alpha) * value)
-
-
-def hard_sigmoid(x: FloatArray, alpha: float = 0.2, beta: float = 0.5) -> FloatArray:
-    """max(0, min(1, float32(float32(alpha * x) + beta)))."""
-    return np.asarray(np.clip(FLOAT(alpha) * np.asarray(x, FLOAT) + FLOAT(beta), FLOAT(0), FLOAT(1)))
-
-
-def hard_swish(x: FloatArray) -> FloatArray:
-    """x * hard_sigmoid(x, 1/6, 0.5): the reference expands it into these two operators."""
-    return np.asarray(x, FLOAT) * hard_sigmoid(x, 1 / 6, 0.5)
-
-
-def identity(x: FloatArray) -> FloatArray:
-    """x."""
-    return np.asarray(x, FLOAT)
-
-
-def _rounded(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[FloatArray], FloatArray]:
-    """`function` in float64, rounded once."""
-
-    def computed(x: FloatArray) -> FloatArray:
-        return np.asarray(function(np.asarray(x, FLOAT).astype(np.float64)), FLOAT)
-
-    computed.__doc__ = f"{getattr(function, '__name__', 'erf')} in float64, rounded to float32."
-    return computed
-
-
-exponential = _rounded(np.exp)
-logarithm = _rounded(np.log)
-error_function = _rounded(np.vectorize(math.erf, otypes=[np.float64]))
-
-
-def elu(x: FloatArray, alpha: float = 1.0) -> FloatArray:
-    """x if x >= 0, else alpha * (exp(x) - 1)."""
-    value = np.asarray(x, FLOAT)
-    return np.where(value >= 0, value, FLOAT(alpha) * (exponential(value) - FLOAT(1)))
-
-
-def selu(x: FloatArray, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805) -> FloatArray:
-    """gamma * (max(x, 0) + min(alpha * (exp(x) - 1), 0))."""
-    value = np.asarray(x, FLOAT)
-    below = np.minimum(FLOAT(alpha) * (exponential(value) - FLOAT(1)), FLOAT(0))
-    return np.asarray(FLOAT(gamma) * (relu(value) + below))
-
-
-def celu(x: FloatArray, alpha: float = 1.0) -> FloatArray:
-    """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)."""
-    value = np.asarray(x, FLOAT)
-    below = np.minimum(FLOAT(alpha) * (exponential(value / FLOAT(alpha)) - FLOAT(1)), FLOAT(0))
-    return np.asarray(relu(value) + below)
+    return np.where(x >= 0, x, FLOAT(alpha) * x)
 
 
 def thresholded_relu(x: FloatArray, alpha: float = 1.0) -> FloatArray:
     """x if x > alpha, else 0."""
-    value = np.asarray(x, FLOAT)
-    return np.where(value > FLOAT(alpha), value, FLOAT(0))
+    return np.where(x > FLOAT(alpha), x, FLOAT(0))
 
 
-def softplus(x: FloatArray) -> FloatArray:
-    """log(exp(x) + 1), of -|x| where x > 0, so that nothing overflows."""
-    value = np.asarray(x, FLOAT)
-    return relu(value) + logarithm(exponential(-np.abs(value)) + FLOAT(1))
+def hard_sigmoid(x: FloatArray, alpha: float = 0.2, beta: float = 0.5) -> FloatArray:
+    """max(0, min(1, float32(float32(alpha * x) + beta)))."""
+    return clip(FLOAT(alpha) * x + FLOAT(beta), 0, 1)
+
+
+def hard_swish(x: FloatArray) -> FloatArray:
+    """x * hard_sigmoid(x, 1/6, 0.5): the reference expands it into these two operators."""
+    return x * hard_sigmoid(x, 1 / 6, 0.5)
 
 
 def softsign(x: FloatArray) -> FloatArray:
     """x / (1 + |x|)."""
-    value = np.asarray(x, FLOAT)
-    return np.asarray(value / (FLOAT(1) + np.abs(value)), FLOAT)
+    return np.asarray(x / (FLOAT(1) + np.abs(x)), FLOAT)
 
 
-def mish(x: FloatArray) -> FloatArray:
-    """x * tanh(softplus(x))."""
-    return np.asarray(x, FLOAT) * tanh(softplus(x))
-
-
-def gelu(x: FloatArray) -> FloatArray:
-    """0.5 * x * (1 + erf(x / sqrt(2)))."""
-    value = np.asarray(x, FLOAT)
-    return FLOAT(0.5) * value * (FLOAT(1) + error_function(value * FLOAT(math.sqrt(0.5))))
-
-
-def gelu_tanh(x: FloatArray) -> FloatArray:
-    """0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))."""
-    value = np.asarray(x, FLOAT)
-    inner = FLOAT(math.sqrt(2 / math.pi)) * (value + FLOAT(0.044715) * value * value * value)
-    return FLOAT(0.5) * value * (FLOAT(1) + tanh(inner))
+def is_inf(x: FloatArray, detect_negative: float = 1, detect_positive: float = 1) -> FloatArray:
+    """1 for the infinities that are looked for, else 0."""
+    positive, negative = (x == np.inf) & bool(detect_positive), (x == -np.inf) & bool(detect_negative)
+    return np.asarray(positive | negative, FLOAT)
 
 
 def power(x: FloatArray, exponent: float) -> FloatArray:
     """x ** exponent; squares and cubes as products."""
-    value = np.asarray(x, FLOAT)
     if exponent in (2, 3):
-        return value * value if exponent == 2 else value * value * value
-    return np.asarray(np.power(value.astype(np.float64), np.float64(FLOAT(exponent))), FLOAT)
+        return x * x if exponent == 2 else x * x * x
+    return elementary.power(x.astype(np.float64), np.asarray(FLOAT(exponent), np.float64)).astype(FLOAT)
 
 
-def reciprocal(x: FloatArray) -> FloatArray:
-    """1 / x."""
-    return FLOAT(1) / np.asarray(x, FLOAT)
+def _rounded(function: Callable[..., elementary.Doubles]) -> Callable[..., FloatArray]:
+    """`function` in float64, rounded to float32 once; its parameters are float32 numbers."""
+
+    def computed(x: FloatArray, *parameters: float) -> FloatArray:
+        return function(x.astype(np.float64), *(float(FLOAT(value)) for value in parameters)).astype(FLOAT)
+
+    computed.__doc__ = function.__doc__
+    computed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return computed
 
 
+def _elu(x: elementary.Doubles, alpha: float = 1.0) -> elementary.Doubles:
+    """x if x >= 0, else alpha * (exp(x) - 1)."""
+    return np.where(x >= 0, x, alpha * (elementary.exp(x) - 1))
+
+
+def _selu(
+    x: elementary.Doubles, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805
+) -> elementary.Doubles:
+    """gamma * elu(x, alpha)."""
+    return gamma * _elu(x, alpha)
+
+
+def _celu(x: elementary.Doubles, alpha: float = 1.0) -> elementary.Doubles:
+    """x if x >= 0, else alpha * (exp(x / alpha) - 1)."""
+    return np.where(x >= 0, x, alpha * (elementary.exp(x / alpha) - 1))
+
+
+def _softplus(x: elementary.Doubles) -> elementary.Doubles:
+    """log(exp(x) + 1), of -|x| where x > 0, so that nothing overflows."""
+    return np.where(x > 0, x, 0.0) + elementary.log(1 + elementary.exp(-np.abs(x)))
+
+
+def _mish(x: elementary.Doubles) -> elementary.Doubles:
+    """x * tanh(softplus(x)): with w = exp(x) and n = w * (w + 2) it is x * n / (n + 2)."""
+    w = elementary.exp(x)
+    n = w * (w + 2)
+    return x * (n / (n + 2))
+
+
+def _silu(x: elementary.Doubles) -> elementary.Doubles:
+    """x * sigmoid(x)."""
+    return x / (1 + elementary.exp(-x))
+
+
+def _gelu(x: elementary.Doubles) -> elementary.Doubles:
+    """0.5 * x * (1 + erf(x / sqrt(2)))."""
+    return 0.5 * x * (1 + elementary.erf(x * math.sqrt(0.5)))
+
+
+def _gelu_tanh(x: elementary.Doubles) -> elementary.Doubles:
+    """0.5 * x * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 * x**3): it is x / (1 + exp(-2 u))."""
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    return x / (1 + elementary.exp(-2 * inner))
+
+
+# The names in lower case of isa.UnaryFunction, in its order.
 FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
+    "identity": lambda x: x,
     "abs": np.abs,
+    "negative": lambda x: -x,
+    "sign": sign,
     "ceil": np.ceil,
-    "celu": celu,
-    "cos": _rounded(np.cos),
-    "elu": elu,
-    "erf": error_function,
-    "exp": exponential,
     "floor": np.floor,
-    "gelu": gelu,
-    "gelu_tanh": gelu_tanh,
-    "log": logarithm,
-    "mish": mish,
-    "negative": np.negative,
-    "power": power,
-    "reciprocal": reciprocal,
     "round": np.rint,
-    "selu": selu,
-    "sign": np.sign,
-    "sin": _rounded(np.sin),
-    "softplus": softplus,
-    "softsign": softsign,
-    "sqrt": np.sqrt,
-    "thresholded_relu": thresholded_relu,
     "relu": relu,
     "clip": clip,
     "leaky_relu": leaky_relu,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
+    "thresholded_relu": thresholded_relu,
     "hard_sigmoid": hard_sigmoid,
     "hard_swish": hard_swish,
-    "identity": identity,
+    "reciprocal": lambda x: FLOAT(1) / x,
+    "sqrt": np.sqrt,
+    "softsign": softsign,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "exp": _rounded(elementary.exp),
+    "log": _rounded(elementary.log),
+    "erf": _rounded(elementary.erf),
+    "sin": _rounded(elementary.sin),
+    "cos": _rounded(elementary.cos),
+    "tan": _rounded(elementary.tan),
+    "asin": _rounded(elementary.asin),
+    "acos": _rounded(elementary.acos),
+    "atan": _rounded(elementary.atan),
+    "sinh": _rounded(elementary.sinh),
+    "cosh": _rounded(elementary.cosh),
+    "asinh": _rounded(elementary.asinh),
+    "acosh": _rounded(elementary.acosh),
+    "atanh": _rounded(elementary.atanh),
+    "power": power,
+    "elu": _rounded(_elu),
+    "celu": _rounded(_celu),
+    "selu": _rounded(_selu),
+    "softplus": _rounded(_softplus),
+    "mish": _rounded(_mish),
+    "silu": _rounded(_silu),
+    "gelu": _rounded(_gelu),
+    "gelu_tanh": _rounded(_gelu_tanh),
+    "not": lambda x: (x == 0).astype(FLOAT),
+    "is_nan": lambda x: np.isnan(x).astype(FLOAT),
+    "is_inf": is_inf,
 }
+
+_PARAMETERS = {
+    name: [] if isinstance(function, np.ufunc) else list(inspect.signature(function).parameters.values())[1:]
+    for name, function in FUNCTIONS.items()
+}
+# Names of the functions' own numbers, in ONNX's order, for those that have any.
+PARAMETER_NAMES = {name: tuple(each.name for each in own) for name, own in _PARAMETERS.items() if own}
+
+
+def parameters_of(function: str, given: tuple[float, ...]) -> tuple[float, ...]:
+    """The function's own numbers, with its defaults after those given."""
+    return (*given, *(float(each.default) for each in _PARAMETERS[function][len(given) :]))
+
+
+def evaluate(function: str, x: npt.NDArray[np.float32], parameters: tuple[float, ...]) -> FloatArray:
+    """A key of FUNCTIONS on values; infinities and NaN as they come."""
+    with np.errstate(all="ignore"):
+        return np.asarray(FUNCTIONS[function](x, *parameters_of(function, parameters)), FLOAT)
 
 
 def unary_table(
@@ -222,18 +237,5 @@ def unary_table(
     parameters: by the names that the function in FUNCTIONS gives them. Infinities saturate, NaN becomes the lowest
     code. Raises KeyError for an unknown function.
     """
-    with np.errstate(all="ignore"):
-        values = FUNCTIONS[function](dequantize(byte_values(dtype), x_scale, x_zero_point), **parameters)
-        return quantize(values, y_scale, y_zero_point, dtype)
-
-
-def _rational(x: FloatArray, odd: tuple[float, ...], even: tuple[float, ...]) -> FloatArray:
-    square = x * x
-    return _horner(square, odd) * x / _horner(square, even)
-
-
-def _horner(x: FloatArray, coefficients: tuple[float, ...]) -> FloatArray:
-    total = np.full_like(x, FLOAT(coefficients[0]))
-    for coefficient in coefficients[1:]:
-        total = fma(total, x, FLOAT(coefficient))
-    return total
+    x = dequantize(byte_values(dtype), x_scale, x_zero_point)
+    return quantize(evaluate(function, x, tuple(parameters.values())), y_scale, y_zero_point, dtype)

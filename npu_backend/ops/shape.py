@@ -13,9 +13,10 @@ from npu_backend.ops import numerics_core
 from npu_backend.ops.attributes import ConcatAttributes, ReshapeAttributes, TransposeAttributes
 from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, dense_strides, register
 from npu_backend.ops.conv import quantization_of
-from npu_backend.ops.elementwise import element_fields, table_lookup
+from npu_backend.ops.elementwise import element_fields
 from npu_backend.ops.movement import Movement, copy
 from npu_backend.ops.strided import elementwise
+from npu_backend.ops.unary import table_lookup
 
 
 @register

@@ -38,7 +38,8 @@ def _table(graph: Graph, op: Op) -> np.ndarray | None:
         return None
     x = graph.tensor(computed[0])
     numbers = [graph.constants[name] for name in graph.activations(op) if name in graph.constants]
-    if x.itemsize != 1 or x.shape != output.shape or any(number.size != 1 for number in numbers):
+    is_byte_code = x.itemsize == 1 and x.quantization is not None
+    if not is_byte_code or x.shape != output.shape or any(number.size != 1 for number in numbers):
         return None
     every = byte_values(x.dtype)
     inputs = [graph.constants[name].reshape(1) if name in graph.constants else every for name in graph.activations(op)]

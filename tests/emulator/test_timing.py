@@ -12,7 +12,7 @@ import pytest
 
 from npu_backend.cost import CostModel
 from npu_backend.errors import EmulatorError, NpuError
-from npu_backend.isa import BinaryFunction, DataType, Engine, Instruction, PoolFunction, ResizeFunction
+from npu_backend.isa import BinaryFunction, DataType, Engine, Instruction, PoolFunction, ResizeFunction, UnaryFunction
 from npu_backend.machine import load_machine as load_shipped
 from npu_backend.machine import machine_names
 from npu_backend.network import machine_records
@@ -46,14 +46,14 @@ def pool(function: PoolFunction, data_type: DataType = DataType.INT8) -> Instruc
 
 
 def binary(counts: tuple[int, ...], strides: tuple[int, ...]) -> Instruction:
-    return instruction("BINARY", function=BinaryFunction.ADD, counts=counts, left_strides=strides,
+    return instruction("BINARY", function=BinaryFunction.ADD_CODES, counts=counts, left_strides=strides,
                        right_strides=strides, output_strides=strides)  # fmt: skip
 
 
 def in_float(left: DataType, right: DataType) -> Instruction:
     """256 elements."""
     byte, word = (0, 0, 0, 1), (0, 0, 0, 4)
-    return instruction("BINARY", function=BinaryFunction.FLOAT_DIVIDE, counts=(1, 1, 1, 256), output_strides=byte,
+    return instruction("BINARY", function=BinaryFunction.DIVIDE, counts=(1, 1, 1, 256), output_strides=byte,
                        left_strides=word if left == DataType.FLOAT32 else byte, left_type=left,
                        right_strides=word if right == DataType.FLOAT32 else byte, right_type=right)  # fmt: skip
 
@@ -61,6 +61,13 @@ def in_float(left: DataType, right: DataType) -> Instruction:
 def product(left: DataType, right: DataType) -> Instruction:
     """[9, 33] times [33, 20]."""
     return instruction("MATMUL", rows=9, inner=33, columns=20, left_type=left, right_type=right)
+
+
+def of_halves(name: str, **values: Any) -> Instruction:
+    """256 elements."""
+    sides = ("input", "output") if name == "UNARY" else ("left", "right", "output")
+    fields = {f"{side}_strides": (0, 0, 0, 2) for side in sides} | {f"{side}_type": DataType.FLOAT16 for side in sides}
+    return instruction(name, counts=(1, 1, 1, 256), **{**fields, **values})
 
 
 def elements(name: str, *, stride: int = 1, output_stride: int = 1, **values: Any) -> Instruction:
@@ -120,6 +127,22 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     # Two dequantised, divided, quantised, each 4 bytes wide; a float operand needs no dequantising.
     ("divide", in_float(DataType.INT8, DataType.UINT8), 256 * 16 / 32 + 3),
     ("divide by floats", in_float(DataType.INT8, DataType.FLOAT32), 256 * 12 / 32 + 3),
+    (
+        "add of halves",
+        of_halves("BINARY", function=BinaryFunction.ADD),
+        256 * 4 / 32 + 3,
+    ),  # read and written as they pass
+    ("power of halves", of_halves("BINARY", function=BinaryFunction.POWER), 256 * 16 * 4 / 32 + 3),
+    ("relu of halves", of_halves("UNARY", function=UnaryFunction.RELU), 256 * 4 / 32 + 3),
+    (
+        "relu of halves to codes",
+        of_halves("UNARY", function=UnaryFunction.RELU, output_type=DataType.INT16),
+        256 * 8 / 32 + 3,
+    ),
+    ("exp of halves", of_halves("UNARY", function=UnaryFunction.EXP), 256 * 8 * 4 / 32 + 3),
+    ("tanh of halves", of_halves("UNARY", function=UnaryFunction.TANH), 256 * 16 * 4 / 32 + 3),
+    ("square of halves", of_halves("UNARY", function=UnaryFunction.POWER, alpha=2.0), 256 * 4 / 32 + 3),
+    ("select of halves", of_halves("SELECT", condition_strides=(0, 0, 0, 1)), 256 * 4 / 32 + 3),
     (
         "quantize",
         convert(DataType.FLOAT32, DataType.INT8),

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from npu_backend.ops.attributes import (
-    BinaryAttributes,
     ConvAttributes,
     ConvTransposeAttributes,
     DenseAttributes,
@@ -21,9 +20,8 @@ from npu_backend.ops.attributes import (
     ReduceAttributes,
     ResizeAttributes,
     SoftmaxAttributes,
-    UnaryAttributes,
 )
-from tests.ops import cases_matmul, cases_movement
+from tests.ops import cases_elementwise, cases_matmul, cases_movement
 from tests.ops.case import INPUT_CODES, OUTPUT_CODE, Arrays, Case, Shape, in_forms
 
 
@@ -84,10 +82,6 @@ def resize(label: str, shape: Shape, size: tuple[int, int], function: str, mode:
     factors = scales or tuple(float(np.float32(new) / np.float32(old)) for new, old in zip(size, shape[1:3]))
     attributes = ResizeAttributes(function, size, factors, mode, nearest)  # type: ignore[arg-type]
     return Case("resize2d", f"{function}-{label}", (shape,), attributes, same_code=function == "nearest")
-
-
-def unary(function: str, *parameters: float) -> Case:
-    return Case("unary", function, ((1, 9, 7, 21),), UnaryAttributes(function, parameters), output_code=(0.02, 30))
 
 
 CONVOLUTIONS = (
@@ -160,38 +154,6 @@ RESIZES = (
     resize("down", (2, 12, 9, 10), (5, 4), "bilinear", "asymmetric"),
 )
 
-ELEMENTWISE = (
-    unary("identity"), unary("relu"), unary("clip", -0.4, 1.3), unary("leaky_relu", 0.1), unary("sigmoid"),
-    unary("tanh"), unary("hard_sigmoid", 0.2, 0.5), unary("hard_swish"),
-    unary("elu", 0.7), unary("log"), unary("reciprocal"), unary("softplus"), unary("power", 2.0), unary("negative"),
-    Case("table", "random", ((2, 7, 5, 19),), constants=lambda rng: (rng.integers(0, 256, 256).astype(np.uint8),)),
-    Case("binary", "add", ((1, 9, 11, 19),) * 2, BinaryAttributes("add")),
-    Case("binary", "add-rank2", ((17, 133),) * 2, BinaryAttributes("add")),
-    Case("binary", "add-channel", ((2, 5, 6, 37), (1, 1, 1, 37)), BinaryAttributes("add")),
-    Case("binary", "multiply", ((2, 7, 5, 16),) * 2, BinaryAttributes("multiply"), output_code=(0.08, 110)),
-    Case("binary", "multiply-gate", ((1, 8, 9, 40), (1, 1, 1, 40)), BinaryAttributes("multiply"),
-         output_code=(0.08, 110)),
-    Case("binary", "multiply-map", ((1, 1, 1, 35), (1, 9, 8, 1)), BinaryAttributes("multiply"),
-         output_code=(0.08, 110)),
-    *(Case("binary", f"{function}", ((1, 9, 8, 21),) * 2, BinaryAttributes(function))
-      for function in ("subtract", "divide", "maximum", "minimum", "prelu")),
-    Case("binary", "subtract-rank3", ((3, 1, 40), (3, 17, 1)), BinaryAttributes("subtract")),
-    Case("binary", "divide-gate", ((1, 8, 9, 40), (1, 1, 1, 40)), BinaryAttributes("divide")),
-    Case("binary", "add-constant", ((1, 9, 11, 19), (1, 9, 11, 19)), BinaryAttributes("add"), constant_at=(1,)),
-    Case("binary", "add-constant-channels", ((2, 5, 6, 37), (1, 1, 1, 37)), BinaryAttributes("add"), constant_at=(1,)),
-    Case("binary", "multiply-constant-scalar", ((17, 133), (1, 1)), BinaryAttributes("multiply"),
-         output_code=(0.08, 110), constant_at=(1,)),
-    Case("binary", "multiply-constant-rows", ((1, 9, 1, 1), (2, 9, 7, 19)), BinaryAttributes("multiply"),
-         output_code=(0.08, 110), constant_at=(0,)),
-    *(Case("binary", f"{function}-float", ((1, 9, 8, 21), (1, 1, 1, 21)), BinaryAttributes(function), constant_at=(1,),
-           constant_dtype="float32", output_code=(0.3, 110))
-      for function in ("add", "multiply", "subtract", "divide", "maximum", "minimum", "prelu")),
-    Case("binary", "divide-float-left", ((1, 8, 1), (5, 8, 70)), BinaryAttributes("divide"), constant_at=(0,),
-         constant_dtype="float32", output_code=(0.3, 110)),
-    Case("binary", "subtract-float-map", ((1, 6, 7, 1), (2, 6, 7, 13)), BinaryAttributes("subtract"),
-         constant_at=(0,), constant_dtype="float32", output_code=(0.3, 110)),
-)  # fmt: skip
-
 SOFTMAXES = (
     Case("softmax", "rows", ((13, 37),), SoftmaxAttributes(1), output_code=(1 / 256, 0)),
     Case("softmax", "classes", ((1, 1001),), SoftmaxAttributes(-1), output_code=(1 / 255, 0), spm_bytes=4096),
@@ -206,29 +168,23 @@ _TURNED = {
 }  # fmt: skip
 TURNED = tuple(
     replace(case, label=f"{case.label}-turned", channels_last=False)
-    for case in (*ELEMENTWISE, *CONVOLUTIONS, *SOFTMAXES)
+    for case in (*cases_elementwise.CODED, *CONVOLUTIONS, *SOFTMAXES)
     if (case.kind, case.label) in _TURNED
 )
 
-CONVERSIONS = tuple(
-    case
-    for dtype in ("uint8", "int8")
-    for case in (
-        Case("quantize", f"to-{dtype}", ((1, 9, 7, 21),), dtype="float32", output_dtype=dtype),
-        Case("dequantize", "rank4", ((1, 9, 7, 21),), dtype=dtype, output_dtype="float32"),
-        Case("dequantize", "rank2", ((9, 101),), dtype=dtype, output_dtype="float32"),
-    )
+QUANTIZED = (
+    *CONVOLUTIONS,
+    *TRANSPOSED,
+    *PRODUCTS,
+    *POOLS,
+    *RESIZES,
+    *SOFTMAXES,
+    *TURNED,
 )
 
-
-QUANTIZED = (*CONVOLUTIONS, *TRANSPOSED, *PRODUCTS, *POOLS, *RESIZES, *ELEMENTWISE, *SOFTMAXES, *TURNED)
-
-CASTS = tuple(
-    Case("cast", f"{source}-{output}", ((1, 9, 7, 21),), dtype=source, output_dtype=output)
-    for source, output in (
-        ("float32", "float16"), ("float16", "float32"), ("float16", "int32"), ("int32", "float16"), ("int64", "int32"),
-        ("bool", "float16"), ("float16", "bool"), ("int32", "int64"),
-    )
-)  # fmt: skip
-
-CASES: tuple[Case, ...] = (*in_forms(QUANTIZED), *CONVERSIONS, *CASTS, *cases_matmul.CASES, *cases_movement.CASES)
+CASES: tuple[Case, ...] = (
+    *in_forms(QUANTIZED),
+    *cases_elementwise.CASES,
+    *cases_matmul.CASES,
+    *cases_movement.CASES,
+)

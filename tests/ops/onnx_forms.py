@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from onnx import TensorProto
-from onnx.helper import np_dtype_to_tensor_dtype
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
-from tests.ops import cases_matmul, cases_movement
+from tests.ops import cases_elementwise, cases_matmul, cases_movement
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
 # ONNX Runtime computes these in float; the rest is equal bit for bit.
@@ -54,26 +53,6 @@ def emit_pool(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> st
     return onnx.op("AveragePool", *names, count_include_pad=int(a.function == "average_window"), **window)
 
 
-def emit_unary(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    a = op.attributes
-    if a.function == "identity":
-        return names[0]
-    if a.function == "clip":
-        return onnx.op("Clip", names[0], *(onnx.constant(value, np.float32) for value in a.parameters))
-    kinds = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-             "hard_sigmoid": "HardSigmoid", "hard_swish": "HardSwish", "elu": "Elu", "log": "Log",
-             "softplus": "Softplus", "reciprocal": "Reciprocal", "negative": "Neg"}  # fmt: skip
-    if a.function == "power":
-        return onnx.op("Pow", names[0], onnx.constant(a.parameters[0], np.float32))
-    return onnx.op(kinds[a.function], names[0], **dict(zip(("alpha", "beta"), a.parameters, strict=False)))
-
-
-def emit_binary(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    kinds = {"add": "Add", "multiply": "Mul", "subtract": "Sub", "divide": "Div", "maximum": "Max", "minimum": "Min",
-             "prelu": "PRelu"}  # fmt: skip
-    return onnx.op(kinds[op.attributes.function], *names)
-
-
 def emit_resize(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
     a = op.attributes
     sizes = (*(graph.tensor(op.output).shape[axis] for axis in (0, 3)), *a.output_size)
@@ -98,13 +77,8 @@ EMIT: dict[str, Emit] = {
     "conv2d": emit_matrix, "conv_transpose2d": emit_matrix, "dense": emit_matrix, "pool2d": emit_pool,
     "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
     "reduce": emit_reduce,
-    "unary": emit_unary, "binary": emit_binary, "resize2d": emit_resize, "softmax": emit_softmax,
-    "quantize": lambda onnx, graph, op, names: names[0],
-    "dequantize": lambda onnx, graph, op, names: names[0],
-    "cast": lambda onnx, graph, op, names: onnx.op(
-        "Cast", names[0], to=np_dtype_to_tensor_dtype(np.dtype(graph.tensor(op.output).dtype))),
-    **cases_matmul.EMIT,
-    **cases_movement.EMIT,
+    "resize2d": emit_resize, "softmax": emit_softmax,
+    **cases_elementwise.EMIT, **cases_matmul.EMIT, **cases_movement.EMIT,
 }  # fmt: skip
 # They keep the bytes, or look them up; NumPy's own function is the judge.
 MOVEMENTS = {"reshape", "table"}
@@ -144,7 +118,7 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
         result = _round_trip(onnx, result, output)
     sixteen_bit = any(graph.tensor(name).dtype.endswith("int16") for name in (*graph.activations(op), op.output))
     if output.dtype == "float16":
-        result = onnx.op("Cast", result, to=TensorProto.FLOAT)
+        result = onnx.op("Cast", onnx.op("Cast", result, to=TensorProto.FLOAT16), to=TensorProto.FLOAT)
     dtype = np.float32 if output.quantization or output.dtype == "float16" else output.dtype
     value = onnx.run(result, dtype, 21 if sixteen_bit else 17)
     value = value.astype(np.float16) if output.dtype == "float16" else value

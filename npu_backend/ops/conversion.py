@@ -1,0 +1,52 @@
+"""The ways into and out of integer codes, and from one data type to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npu_backend.graph import Graph, Op
+from npu_backend.ops import numerics_core
+from npu_backend.ops.base import LoweredInstruction, Tile, register
+from npu_backend.ops.elementwise import Elementwise, element_fields, instructions
+
+
+class _Conversion(Elementwise):
+    """Elements of one data type to another, through float32."""
+
+    forms = ("float16", "float32")
+
+    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Decoded and encoded."""
+        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        return numerics_core.encode(numerics_core.decode(inputs[0], x.quantization), y)
+
+    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
+        """One conversion instruction."""
+        fields = element_fields("input", graph.tensor(op.inputs[0])) | element_fields("output", graph.tensor(op.output))
+        return instructions("CONVERT", {"input": tile.inputs[0]}, tile.output, fields)
+
+
+@register
+class Quantize(_Conversion):
+    """Float to codes."""
+
+    kind = "quantize"
+    meaning = "float to integer codes (QuantizeLinear)"
+
+
+@register
+class Dequantize(_Conversion):
+    """Codes to float."""
+
+    kind = "dequantize"
+    meaning = "integer codes to float (DequantizeLinear)"
+
+
+@register
+class Cast(_Conversion):
+    """Values of one type to another; floats become integers towards zero, and true where they are not 0."""
+
+    kind = "cast"
+    meaning = "values of one data type as another (Cast)"

@@ -9,6 +9,7 @@ from typing import Any
 
 from npu_backend.ops import registered_ops
 from tvm_ext.nodes import CHAIN, COMMON, DEQUANTIZE, ENTRIES, IDENTITY, QUANTIZE, Entry
+from tvm_ext.onnx_standard import standardised_operators
 from tvm_ext.package import NOT_QUANTIZED, HostOp
 from tvm_ext.qoperator import rewritten_operators
 
@@ -66,8 +67,8 @@ def common_limits() -> tuple[str, ...]:
 
 
 def rewritten() -> tuple[str, ...]:
-    """The QOperator forms that become DequantizeLinear, operator, QuantizeLinear before anything else."""
-    return rewritten_operators()
+    """The QOperator forms and fused operators that become plain ones before anything else."""
+    return (*rewritten_operators(), *standardised_operators())
 
 
 def kinds() -> tuple[Kind, ...]:
@@ -107,7 +108,7 @@ def operators_markdown() -> str:
         f" {_cell('. '.join(row.limits))} |"
         for row in taken()
     ]
-    lines += ["", f"QOperator forms, rewritten to the ones above: {', '.join(rewritten())}.", ""]
+    lines += ["", f"QOperator forms and fused operators, rewritten to the ones above: {', '.join(rewritten())}.", ""]
     lines += [
         "## On the NPU",
         "",

@@ -14,6 +14,7 @@ import onnx
 from onnx import helper
 
 from tvm_ext.batch_norm import fold_batch_norms
+from tvm_ext.onnx_codes import plain_codes
 from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_fusion import View, fuse
 from tvm_ext.onnx_gelu import gelu
@@ -22,6 +23,7 @@ from tvm_ext.onnx_moves import move_onto_codes
 from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
 from tvm_ext.onnx_origin import inherit
+from tvm_ext.onnx_standard import to_standard
 from tvm_ext.qoperator import to_qdq
 
 # Operators whose rewriting asks for their input's shape.
@@ -37,9 +39,10 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     model = raise_opset(model)
     opset = opset_of(model)
     constants = Constants(model.graph.initializer)
-    nodes = to_qdq(name_nodes(model.graph.node), constants, opset)
+    nodes = to_standard(name_nodes(model.graph.node), constants, _shapes_of(model.graph), opset)
+    nodes = to_qdq(nodes, constants, opset)
     shapes = _infer_shapes(model, nodes, constants) if any(map(_needs_shapes, nodes)) else {}
-    nodes = fold(nodes, constants, shapes, opset)
+    nodes = plain_codes(fold(nodes, constants, shapes, opset), constants)
     pinned = _pinned_names(model, nodes)
     nodes = drop_identities(nodes, constants, pinned)
     nodes = fuse(nodes, View.of(nodes, constants, shapes), pinned, (normalization, gelu))
@@ -135,9 +138,13 @@ def _needs_shapes(node: onnx.NodeProto) -> bool:
 
 
 def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> dict[str, tuple[int, ...]]:
-    inferred = onnx.shape_inference.infer_shapes(rebuild(model, nodes, constants), data_prop=True).graph
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+    return _shapes_of(onnx.shape_inference.infer_shapes(rebuild(model, nodes, constants), data_prop=True).graph)
+
+
+def _shapes_of(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """The static extents that a graph tells."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
         dims = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         if value.type.tensor_type.HasField("shape") and all(dims):
             shapes[value.name] = dims

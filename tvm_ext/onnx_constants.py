@@ -32,6 +32,10 @@ class Constants(Mapping[str, np.ndarray]):
             self._arrays[name] = numpy_helper.to_array(self._tensors[name])
         return self._arrays[name]
 
+    def data_type(self, name: str) -> int:
+        """ONNX's number of a constant's data type."""
+        return self._tensors[name].data_type
+
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
 

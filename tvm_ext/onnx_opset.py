@@ -10,6 +10,8 @@ from npu_backend.errors import ModelError
 # Older operator versions carry as attributes what TVM's importer expects as operands.
 OLDEST_OPSET = 11
 NEWEST_OPSET = 24
+# From this one on, reductions take their axes as an operand.
+REDUCE_AXES_OPERAND = 18
 _RAISED_OPSET = 13
 # Up to this one, Resize (Upsample before) has no modes of coordinates: x / scale, rounded down.
 _PLAIN_RESIZE_OPSET = 10

@@ -16,6 +16,7 @@ from onnx import helper
 
 from npu_backend.errors import ModelError
 from tvm_ext.onnx_constants import Constants
+from tvm_ext.onnx_opset import REDUCE_AXES_OPERAND
 
 _ONE_INPUT = {
     "QLinearSigmoid": "Sigmoid",
@@ -28,8 +29,6 @@ _ONE_INPUT = {
 _TWO_INPUTS = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 # Attributes that the contributed operators have and ONNX's do not.
 _FOREIGN_ATTRIBUTES = ("channels_last", "opset")
-# From this opset on, ReduceMean takes its axes as an operand.
-_REDUCE_AXES_OPERAND = 18
 
 
 @dataclass
@@ -115,10 +114,14 @@ def _one_input(r: _Rewrite) -> None:
     if channels_last is not None and channels_last.i:
         raise ModelError(f"{r.node.op_type} {r.node.name!r}: channels_last is not supported; export channels first")
     inputs, drop = [r.dequantize(0, "x")], list[str]()
-    if axes is not None and r.opset >= _REDUCE_AXES_OPERAND:
+    if axes is not None and r.opset >= REDUCE_AXES_OPERAND:
         inputs.append(r.constants.add(f"{r.node.name}.axes", np.array(axes.ints, np.int64)))
         drop.append("axes")
     r.compute(_ONE_INPUT[r.node.op_type], inputs, 3, drop)
+
+
+def _where(r: _Rewrite) -> None:
+    r.compute("Where", [r.operand(0), r.dequantize(1, "a"), r.dequantize(4, "b")], 7)
 
 
 def _two_inputs(r: _Rewrite) -> None:
@@ -130,6 +133,7 @@ _REWRITES: dict[str, Callable[[_Rewrite], None]] = {
     "QLinearMatMul": _matmul,
     "QGemm": _gemm,
     "QLinearConcat": _concat,
+    "QLinearWhere": _where,
     **dict.fromkeys(_ONE_INPUT, _one_input),
     **dict.fromkeys(_TWO_INPUTS, _two_inputs),
 }

@@ -36,9 +36,12 @@ def on_host(model: onnx.ModelProto, feed: Feed) -> list[np.ndarray]:
     return [item.numpy() for item in ([results] if hasattr(results, "numpy") else results)]
 
 
-def by_onnx_runtime(model: onnx.ModelProto, feed: Feed) -> list[np.ndarray]:
-    """The outputs, computed by ONNX Runtime's default session."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+def by_onnx_runtime(model: onnx.ModelProto, feed: Feed, *, optimised: bool = True) -> list[np.ndarray]:
+    """The outputs, computed by ONNX Runtime's default session, or by one that takes the model as it is."""
+    options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, dict(feed)))
 
 

@@ -116,7 +116,7 @@ def _list_operators(markdown: Path | None) -> None:
         kinds.add_row(kind.kind, kind.meaning, ", ".join(kind.forms), kind.split_axes)
     talk.show(forms, "", coverage.FORMS, "Of every operator:")
     talk.show(*(f"  {text}" for text in coverage.common_limits()))
-    talk.show(f"QOperator forms: {', '.join(coverage.rewritten())}", "", kinds)
+    talk.show(f"QOperator forms and fused operators, rewritten: {', '.join(coverage.rewritten())}", "", kinds)
 
 
 def _text_table(*columns: str) -> Table:

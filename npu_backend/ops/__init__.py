@@ -14,6 +14,7 @@ from npu_backend.ops import (
     pool,
     positions,
     reduce,
+    reshape,
     resize,
     shape,
     softmax,
@@ -23,5 +24,5 @@ from npu_backend.ops.base import append_op, registered_ops, spec_of
 
 __all__ = [
     "append_op", "binary", "blocks", "conv", "conv_transpose", "conversion", "dense", "gather", "matmul", "pool",
-    "positions", "reduce", "registered_ops", "resize", "shape", "softmax", "spec_of", "unary",
+    "positions", "reduce", "registered_ops", "reshape", "resize", "shape", "softmax", "spec_of", "unary",
 ]  # fmt: skip

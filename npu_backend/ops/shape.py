@@ -2,76 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import lcm, prod
+from collections.abc import Sequence
 
 import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.ops import numerics_core
-from npu_backend.ops.attributes import ConcatAttributes, ReshapeAttributes, TransposeAttributes
-from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, dense_strides, register
+from npu_backend.ops.attributes import ConcatAttributes, TransposeAttributes
+from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, register
 from npu_backend.ops.conv import quantization_of
 from npu_backend.ops.elementwise import element_fields
 from npu_backend.ops.movement import Movement, copy
 from npu_backend.ops.strided import elementwise
 from npu_backend.ops.unary import table_lookup
-
-
-@register
-class Reshape(Movement):
-    """The same bytes under another shape; divided along the outermost axis where both shapes allow it."""
-
-    kind = "reshape"
-    meaning = "reshape, flatten, squeeze, unsqueeze"
-
-    def infer_shape(
-        self, attributes: ReshapeAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
-    ) -> tuple[int, ...]:
-        """The attribute's."""
-        assert prod(attributes.shape) == prod(inputs[0].shape), (attributes.shape, inputs[0].shape)
-        return attributes.shape
-
-    def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """NumPy's reshape."""
-        return inputs[0].reshape(op.attributes.shape)
-
-    def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
-        """The outermost axis longer than 1, where a part is whole steps of the input's outermost axis too."""
-        source, output = graph.tensor(op.inputs[0]).shape, graph.tensor(op.output).shape
-        axis, unit = _outermost(output)
-        multiple = lcm(unit, _outermost(source)[1]) // unit
-        return {axis: multiple} if output and multiple < output[axis] else {}
-
-    def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
-        """The steps of the input's outermost axis that hold the same elements."""
-        source, output = graph.tensor(op.inputs[0]), graph.tensor(op.output)
-        if out_box == output.box:
-            return (source.box,)
-        (out_axis, out_unit), (in_axis, in_unit) = _outermost(output.shape), _outermost(source.shape)
-        start, stop = (bound * out_unit // in_unit for bound in out_box.interval(out_axis))
-        return (source.box.with_interval(in_axis, start, stop),)
-
-    def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
-        """One copy of a contiguous run."""
-        source, output = tile.inputs[0], tile.output
-        for operand in (source, output):
-            item = np.dtype(operand.dtype).itemsize
-            dense = zip(operand.strides, dense_strides(operand.box.shape, item), operand.box.shape)
-            assert all(have == want or extent == 1 for have, want, extent in dense), f"{op.name}: operand has gaps"
-        item = np.dtype(output.dtype).itemsize
-        flat_source, flat_output = (
-            Operand(operand.address, (item,), Box((0,), (operand.box.size,)), operand.dtype)
-            for operand in (source, output)
-        )
-        return copy(flat_source, flat_output, (output.box.size,))
-
-
-def _outermost(shape: Sequence[int]) -> tuple[int, int]:
-    """The first axis longer than 1 (the last if none is), and the elements of one step along it."""
-    axis = next((i for i, extent in enumerate(shape) if extent > 1), max(0, len(shape) - 1))
-    return axis, prod(shape[axis + 1 :])
 
 
 @register

@@ -1,16 +1,18 @@
 """Partition: divides every layer over the cores along one axis, in shares that balance load plus compute time.
 
-The directions and their heuristics h1 to h5 are those of Jung et al., CGO 2023.
+The directions and their heuristics h1 to h5 are those of Jung et al., CGO 2023. In a product of two tensors, a side
+that every core would need whole counts as weights. Where feature maps stay in the scratchpads, what only moves elements
+is divided so that they move least.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm, prod
 
 from npu_backend.box import Box, split_interval
-from npu_backend.graph import Op
+from npu_backend.graph import Op, Tensor
 from npu_backend.machine_types import Core, Machine
 from npu_backend.ops import spec_of
 from npu_backend.ops.conv import is_depthwise
@@ -29,7 +31,7 @@ def partition(fused: Fused, machine: Machine, strategy: Strategy) -> Partitioned
     """Gives every core an output box of every layer."""
     splits: dict[str, Split] = {}
     for layer in fused.layers:
-        sources = [splits[name].direction for name in fused.inputs(layer) if name in splits]
+        sources = {name: splits[name] for name in fused.inputs(layer) if name in splits}
         splits[layer.output] = _split(_Candidate.of(fused, layer, machine, sources, strategy.forward), strategy)
     return Partitioned(fused, machine, tuple(splits.values()))
 
@@ -44,17 +46,17 @@ class _Candidate:
     axes: dict[str, tuple[int, int]]
     input_bytes: int
     weight_bytes: int
-    # Directions of the layers that compute its inputs.
-    sources: tuple[str, ...]
+    # How the inputs that layers compute are divided.
+    sources: Mapping[str, Split]
     # Whether feature maps stay in the scratchpads where they can.
     forward: bool
 
     @staticmethod
-    def of(fused: Fused, layer: Layer, machine: Machine, sources: Sequence[str], forward: bool) -> _Candidate:
+    def of(fused: Fused, layer: Layer, machine: Machine, sources: Mapping[str, Split], forward: bool) -> _Candidate:
         graph = fused.graph
         inputs = sum(graph.tensor(name).size_bytes for name in fused.inputs(layer))
         axes, weights = _axes(fused, layer, machine), fused.constant_bytes(layer)
-        return _Candidate(fused, layer, machine, axes, inputs, weights, tuple(sources), forward)
+        return _Candidate(fused, layer, machine, axes, inputs, weights, sources, forward)
 
     @property
     def output_box(self) -> Box:
@@ -112,7 +114,9 @@ def _direction(candidate: _Candidate, strategy: Strategy) -> tuple[str, str]:
 
 
 def _heuristics(candidate: _Candidate) -> tuple[str, str]:
-    spatial = next((name for name in ("rows", "columns") if name in candidate.axes), None)
+    spatial = _spatial(candidate)
+    if candidate.forward and candidate.sources and spec_of(candidate.op).keeps_elements:
+        return min(candidate.axes, key=lambda name: _missing_bytes(candidate, name)), "where its elements are"
     if spatial is None:
         return "channels", "h3: too shallow to divide by rows"
     if "channels" not in candidate.axes:
@@ -120,16 +124,43 @@ def _heuristics(candidate: _Candidate) -> tuple[str, str]:
     cores, extent = len(candidate.machine.cores), candidate.output_box.shape[candidate.axes[spatial][0]]
     if extent < cores:
         return "channels", f"h3: {extent} {spatial} for {cores} cores"
-    if candidate.weight_bytes > WEIGHTS_TO_INPUT * candidate.input_bytes:
-        return "channels", f"h2: {candidate.weight_bytes} weight bytes, {candidate.input_bytes} input bytes"
+    shared = _shared_bytes(candidate, spatial)
+    weights, inputs = candidate.weight_bytes + shared, candidate.input_bytes - shared
+    if weights > WEIGHTS_TO_INPUT * inputs:
+        return "channels", f"h2: {weights} weight bytes, {inputs} input bytes"
     # Where feature maps stay in the scratchpads, going from rows to channels would move all of them: h4 then only
     # holds where the channels are divided already.
-    if _is_channelwise(candidate) and not (candidate.forward and spatial in candidate.sources):
+    directions = [source.direction for source in candidate.sources.values()]
+    if _is_channelwise(candidate) and not (candidate.forward and spatial in directions):
         return "channels", f"h4: {candidate.op.kind} is channel-wise"
     halo = _halo(candidate, spatial)
     if halo > HALO_TO_OWN * extent / cores:
         return "channels", f"h5: halo of {halo} for {extent // cores} {spatial} a core"
     return spatial, "h1: spatial"
+
+
+def _missing_bytes(candidate: _Candidate, direction: str) -> int:
+    """Bytes of the computed inputs that lie on another core than the one that needs them."""
+    fused, missing = candidate.fused, 0
+    for core, box in enumerate(_boxes(candidate, *candidate.axes[direction])):
+        needed = fused.needed(candidate.layer, box) if box else {}
+        for name, source in candidate.sources.items():
+            need, have = needed.get(name), source.boxes[core]
+            if need is not None:
+                there = need.intersect(have).size if have else 0
+                missing += (need.size - there) * fused.graph.tensor(name).itemsize
+    return missing
+
+
+def _spatial(candidate: _Candidate) -> str | None:
+    """Rows or else columns; of a product of matrices whichever divides both of them."""
+    possible = [name for name in ("rows", "columns") if name in candidate.axes]
+    return next((name for name in possible if not _shared_bytes(candidate, name)), possible[0] if possible else None)
+
+
+def _shared_bytes(candidate: _Candidate, direction: str) -> int:
+    """Bytes of the inputs that every core would need whole, as it does weights."""
+    return sum(tensor.size_bytes for tensor, low, high in _halves(candidate, direction) if low == high)
 
 
 def _is_channelwise(candidate: _Candidate) -> bool:
@@ -138,14 +169,23 @@ def _is_channelwise(candidate: _Candidate) -> bool:
 
 
 def _halo(candidate: _Candidate, direction: str) -> int:
-    """Input positions that two neighbouring cores both need."""
+    """Input positions that two neighbouring cores both need, along the axes that the direction divides."""
+    return max((
+        low.intersect(high).shape[axis]
+        for _, low, high in _halves(candidate, direction) for axis in range(low.rank)
+        if low.interval(axis) != high.interval(axis)
+    ), default=0)  # fmt: skip
+
+
+def _halves(candidate: _Candidate, direction: str) -> list[tuple[Tensor, Box, Box]]:
+    """Every input of the anchor with the boxes that the two halves of the output need of it."""
     axis = candidate.axes[direction][0]
     middle = candidate.output_box.shape[axis] // 2
     first = candidate.output_box.with_interval(axis, 0, middle)
     second = candidate.output_box.with_interval(axis, middle, candidate.output_box.shape[axis])
     graph, op = candidate.fused.graph, candidate.op
     pairs = zip(spec_of(op).input_boxes(graph, op, first), spec_of(op).input_boxes(graph, op, second))
-    return max((low.intersect(high).shape[axis] for low, high in pairs if axis < low.rank), default=0)
+    return [(graph.tensor(name), low, high) for name, (low, high) in zip(graph.activations(op), pairs)]
 
 
 def _boxes(candidate: _Candidate, axis: int, multiple: int) -> tuple[Box | None, ...]:

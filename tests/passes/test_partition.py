@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_backend.ops.attributes import PoolAttributes, SoftmaxAttributes
+from npu_backend.ops.attributes import MatMulAttributes, PoolAttributes, ReshapeAttributes, SoftmaxAttributes
 from npu_backend.passes.partition import balanced_shares, partition
 from npu_backend.stages import Split
 from npu_backend.strategies import STRATEGIES
@@ -28,6 +28,16 @@ def large(net: Network) -> str:
     return net.conv(net.source((1, 56, 56, 16)), 32, (3, 3))
 
 
+def product(net: Network, left: tuple[int, ...], right: tuple[int, ...], output_axes: tuple[int, ...] = ()) -> str:
+    attributes = MatMulAttributes(output_axes=output_axes)
+    return net.add("matmul", net.source(left), net.source(right, "x2"), attributes=attributes)
+
+
+def reshaped(net: Network, rows: int, shape: tuple[int, ...]) -> str:
+    """Of a layer that is divided by rows where there are many, else by channels."""
+    return net.add("reshape", net.dense(net.source((1, rows, 64)), 64), attributes=ReshapeAttributes(shape))
+
+
 HEURISTICS: dict[str, tuple[Callable[[Network], str], str, str]] = {
     "h1": (large, "rows", "h1: spatial"),
     "h1-channels-indivisible": (lambda net: net.conv(net.source((1, 30, 30, 16)), 16), "rows",
@@ -41,6 +51,13 @@ HEURISTICS: dict[str, tuple[Callable[[Network], str], str, str]] = {
                                     attributes=PoolAttributes("maximum", (2, 2), (2, 2))), "channels", "h4: pool2d"),
     "h4-kept-rows": (lambda net: net.conv(net.conv(net.source((1, 56, 56, 32)), 64), 64, (3, 3), groups=64), "rows",
                      "h1: spatial"),
+    "h2-product": (lambda net: product(net, (1, 40, 64), (64, 200)), "channels", "h2: 12800 weight bytes, 2560 input"),
+    "h1-product": (lambda net: product(net, (1, 400, 64), (64, 64)), "rows", "h1: spatial"),
+    "h1-heads": (lambda net: product(net, (1, 4, 40, 64), (1, 4, 64, 40)), "rows", "h1: spatial"),
+    "h1-heads-inside": (lambda net: product(net, (1, 4, 40, 64), (1, 4, 64, 40), (0, 2, 1, 3)), "columns",
+                        "h1: spatial"),
+    "elements-channels": (lambda net: reshaped(net, 20, (1, 20, 4, 16)), "columns", "where its elements are"),
+    "elements-rows": (lambda net: reshaped(net, 200, (1, 20, 10, 64)), "rows", "where its elements are"),
     "h5": (lambda net: net.conv(net.source((1, 12, 40, 8)), 32, (9, 1)), "channels", "h5: halo of 8 for 4 rows"),
 }  # fmt: skip
 

@@ -6,6 +6,10 @@ the program's DRAM image, all others are byte offsets into the scratchpad (SPM) 
 
 Every feature map is ``[h, w, c]`` with contiguous channels; ``*_row_bytes`` and ``*_column_bytes`` are strides.
 ``counts`` and strides of four axes are outermost first; unused axes have count 1.
+
+The matrix engine's inputs are codes or float16. Sums of 8-bit codes are int32 and wrap around, those of 16-bit codes
+int64 (a uint16 counts as 32768 less), those of float16 float32, in the order of the weights. The output is
+``encode(float32(sum + bias) * multiplier)``: codes of scale 1, float16 or float32; as int32 it is ``sum + bias`` alone.
 """
 
 from __future__ import annotations
@@ -218,10 +222,10 @@ i32 output_zero_point
 _MATRIX = (
     _WINDOW
     + """
-i32 clamp_low          bounds of the output code, after the zero point
+i32 clamp_low          bounds of the output code, after the zero point; 0 where the output is no code
 i32 clamp_high
 u32 weights
-u32 parameters         per block: int32 bias[16], then float32 multiplier[16]
+u32 parameters         per block: bias[16] of the sums' type, then float32 multiplier[16]
 u32 block_bytes        distance from one block of 16 output channels to the next, for weights and parameters
 """
 )
@@ -264,13 +268,14 @@ FORMATS: tuple[Format, ...] = (
         u32 destination_strides[4]
         """), "own scratchpad to another core's, over the network"),
     Format("CONV", 6, Engine.MATRIX, parse_fields(_MATRIX + """
-        u32 accumulators        int32 [output_height][output_width][output_channels rounded up to 16]
+        u32 accumulators        sums [output_height][output_width][output_channels rounded up to 16]
         u32 load_accumulators   1: add to what is there, 0: start from zero
-        u32 keep_accumulators   1: write only accumulators, 0: requantise and write the output
-        """), "convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4], "
-              "chunks and groups only as many as the channels fill"),
+        u32 keep_accumulators   1: write only accumulators, 0: finish the sums and write the output
+        """), "convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width], then of codes "
+              "[group of 4][16][4] int8, of halves [channel][16] float16; only what the channels fill"),
     Format("DEPTHWISE", 7, Engine.MATRIX, parse_fields(_MATRIX + "u32 reserved"),
-           "depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8"),
+           "depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8, or "
+           "float16 of halves"),
     Format("POOL", 8, Engine.VECTOR, parse_fields(_WINDOW + """
         u32 function            PoolFunction
         f32 input_scale         the scales are the averages' only; a maximum keeps its codes

@@ -68,13 +68,14 @@ NPU_AVX2_INLINE void finish_pixel(const block_view *view, uint32_t pixel, __m256
     const npu_strip *strip = view->strip;
     const npu_conv *op = strip->op;
     const uint64_t blocks = npu_divide_up(op->output_channels, NPU_CHANNEL_BLOCK);
-    __m256i *kept = (__m256i *)(void *)(strip->spm + op->accumulators +
-                                        ((strip->first + pixel) * blocks + view->block) * (2 * sizeof(__m256i)));
-    if (op->load_accumulators) {
-        low = _mm256_add_epi32(low, _mm256_loadu_si256(kept));
-        high = _mm256_add_epi32(high, _mm256_loadu_si256(kept + 1));
+    const uint64_t at = (pixel * blocks + view->block) * (2 * sizeof(__m256i));
+    if (strip->loaded) {
+        const __m256i *loaded = (const __m256i *)(const void *)(strip->loaded + at);
+        low = _mm256_add_epi32(low, _mm256_loadu_si256(loaded));
+        high = _mm256_add_epi32(high, _mm256_loadu_si256(loaded + 1));
     }
-    if (op->keep_accumulators) {
+    if (strip->kept) {
+        __m256i *kept = (__m256i *)(void *)(strip->kept + at);
         _mm256_storeu_si256(kept, low);
         _mm256_storeu_si256(kept + 1, high);
         return;

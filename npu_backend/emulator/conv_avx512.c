@@ -69,32 +69,30 @@ INLINE void add_all_channels(tile_sums sums, const block_group *group, uint32_t 
     }
 }
 
-/* The accumulators of the group's first block at a pixel of the strip; the next block's follow. */
-static inline uint8_t *kept_sums(const block_group *group, uint64_t pixel) {
-    const npu_conv *op = group->strip->op;
-    uint64_t blocks = npu_divide_up(op->output_channels, LANES);
-    return group->strip->spm + op->accumulators +
-           ((group->strip->first + pixel) * blocks + group->first_block) * sizeof(__m512i);
+/* Where the sums of the group's first block at a pixel of the strip lie; the next block's follow. */
+static inline uint64_t sums_offset(const block_group *group, uint64_t pixel) {
+    uint64_t blocks = npu_divide_up(group->strip->op->output_channels, LANES);
+    return (pixel * blocks + group->first_block) * sizeof(__m512i);
 }
 
-INLINE void load_kept(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
+INLINE void load_sums(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
                       const int blocks) {
 #pragma GCC unroll 14
     for (int p = 0; p < pixels; p++) {
         if ((uint32_t)p >= count) break;
-        const uint8_t *kept = kept_sums(group, pixel + (uint32_t)p);
+        const uint8_t *loaded = group->strip->loaded + sums_offset(group, pixel + (uint32_t)p);
 #pragma GCC unroll 4
         for (int b = 0; b < blocks; b++)
-            sums[p][b] = _mm512_add_epi32(sums[p][b], _mm512_loadu_si512(kept + b * sizeof(__m512i)));
+            sums[p][b] = _mm512_add_epi32(sums[p][b], _mm512_loadu_si512(loaded + b * sizeof(__m512i)));
     }
 }
 
-INLINE void store_kept(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
+INLINE void store_sums(tile_sums sums, const block_group *group, uint32_t pixel, uint32_t count, const int pixels,
                        const int blocks) {
 #pragma GCC unroll 14
     for (int p = 0; p < pixels; p++) {
         if ((uint32_t)p >= count) break;
-        uint8_t *kept = kept_sums(group, pixel + (uint32_t)p);
+        uint8_t *kept = group->strip->kept + sums_offset(group, pixel + (uint32_t)p);
 #pragma GCC unroll 4
         for (int b = 0; b < blocks; b++) _mm512_storeu_si512(kept + b * sizeof(__m512i), sums[p][b]);
     }
@@ -142,9 +140,9 @@ INLINE void run_tile(const block_group *group, uint32_t pixel, uint32_t count, c
 #pragma GCC unroll 4
         for (int b = 0; b < blocks; b++) sums[p][b] = group->start[b];
     add_all_channels(sums, group, pixel, pixels, blocks, is_signed);
-    if (group->strip->op->load_accumulators) load_kept(sums, group, pixel, count, pixels, blocks);
-    if (group->strip->op->keep_accumulators)
-        store_kept(sums, group, pixel, count, pixels, blocks);
+    if (group->strip->loaded) load_sums(sums, group, pixel, count, pixels, blocks);
+    if (group->strip->kept)
+        store_sums(sums, group, pixel, count, pixels, blocks);
     else
         store_codes(sums, group, pixel, count, pixels, blocks);
 }

@@ -7,7 +7,8 @@ static uint32_t fastest_level(void) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
         return NPU_LEVEL_AVX512;
-    if (__builtin_cpu_supports("avx2")) return NPU_LEVEL_AVX2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+        return NPU_LEVEL_AVX2;
 #endif
     return NPU_LEVEL_PORTABLE;
 }

@@ -38,7 +38,7 @@ static void arrange_block(const npu_strip *strip, uint32_t block) {
         }
 }
 
-void npu_depthwise_avx2_arrange(const npu_strip *strip) {
+static void arrange(const npu_strip *strip) {
     uint32_t blocks = (uint32_t)npu_divide_up(strip->op->output_channels, NPU_CHANNEL_BLOCK);
     for (uint32_t block = 0; block < blocks; block++) arrange_block(strip, block);
 }
@@ -76,6 +76,7 @@ NPU_AVX2_INLINE void run_block(const npu_strip *strip, uint32_t block, const uin
 }
 
 NPU_AVX2 void npu_depthwise_avx2(const npu_strip *strip) {
+    if (strip->first == 0) arrange(strip);
     const int is_signed = strip->op->input_type == NPU_TYPE_INT8;
     const uint32_t blocks = (uint32_t)npu_divide_up(strip->op->output_channels, NPU_CHANNEL_BLOCK);
     for (uint32_t block = 0; block < blocks; block++) {

@@ -86,7 +86,7 @@ AVX512 static void arrange_channels(const npu_strip *strip, uint32_t channel) {
     }
 }
 
-void npu_depthwise_avx512_arrange(const npu_strip *strip) {
+static void arrange(const npu_strip *strip) {
     for (uint32_t channel = 0; channel < strip->op->output_channels; channel += CHANNELS)
         arrange_channels(strip, channel);
 }
@@ -181,6 +181,7 @@ RUN(PART, 0) RUN(PART, 1)
 RUN(PAIR, 0) RUN(PAIR, 1)
 
 AVX512 void npu_depthwise_avx512(const npu_strip *strip) {
+    if (strip->first == 0) arrange(strip);
     static channels_function *const functions[SHAPES][2][2] = {ROW(FULL), ROW(PART), ROW(PAIR)};
     const npu_conv *op = strip->op;
     for (uint32_t channel = 0; channel < op->output_channels; channel += CHANNELS)

@@ -55,6 +55,30 @@ static inline npu_block_parameters npu_load_parameters(const npu_conv *op, const
     return parameters;
 }
 
+/* What the products of an output element are summed in, by the type of the input: codes of 8 bits in int32, which wraps
+ * around; codes of 16 bits exactly in int64, a uint16 counting as 32768 less; halves in float32, starting from zero or
+ * the accumulator, one product after another over [chunk of channels][ky][kx][channel], padding included as zero. The
+ * product of two halves is exact in float32, so that a fused and a separate addition give the same bits. */
+typedef enum { NPU_SUM_INT32, NPU_SUM_INT64, NPU_SUM_FLOAT32 } npu_sum;
+
+static inline npu_sum npu_sum_of(uint32_t input_type) {
+    if (input_type == NPU_TYPE_FLOAT16) return NPU_SUM_FLOAT32;
+    return npu_type_bytes(input_type) == 2 ? NPU_SUM_INT64 : NPU_SUM_INT32;
+}
+
+static inline uint32_t npu_conv_sum_bytes(uint32_t input_type) { return npu_sum_of(input_type) == NPU_SUM_INT64 ? 8 : 4; }
+
+/* A block's bias of the sums' type, then its float32 multipliers. */
+static inline uint32_t npu_parameter_bytes(uint32_t input_type) {
+    return NPU_CHANNEL_BLOCK * (npu_conv_sum_bytes(input_type) + (uint32_t)sizeof(float));
+}
+
+static inline int npu_is_byte_type(uint32_t type) { return type == NPU_TYPE_UINT8 || type == NPU_TYPE_INT8; }
+
+static inline int npu_is_byte_to_byte(const npu_conv *op) {
+    return npu_is_byte_type(op->input_type) && npu_is_byte_type(op->output_type);
+}
+
 static inline const int8_t *npu_block_weights(const npu_conv *op, const uint8_t *spm, uint32_t block) {
     return (const int8_t *)(spm + op->weights + (uint64_t)block * op->block_bytes);
 }
@@ -96,35 +120,51 @@ static inline uint8_t npu_requantize(int32_t sum, int32_t bias, float multiplier
 }
 
 /* A run of output pixels in row-major order, and the address of every input pixel they read, tap by tap. Padding points
- * at a pixel of zero points, so that the kernels know neither borders nor strides. */
+ * at a pixel of zero points, so that the kernels know neither borders nor strides. Of halves the input is a copy in
+ * float32. */
 typedef struct {
     const npu_conv *op;
     uint8_t *spm;
+    const uint8_t *input;   /* the first pixel */
+    uint64_t row_bytes;     /* from one row of the input to the next */
+    uint64_t column_bytes;
     const uint8_t *padding; /* input_channels zero points, then at least 64 readable bytes */
     const uint8_t **inputs; /* [taps][capacity]; behind `count` stand readable addresses */
     uint8_t **outputs;      /* [capacity] */
+    const uint8_t *loaded;  /* [count][blocks][16] sums to start from; NULL: zero */
+    uint8_t *kept;          /* the same, where the sums go; NULL: the kernel requantises them itself */
+    uint8_t *workspace;     /* where sums go that another function finishes; NULL: there is none */
     uint8_t *extra;         /* the kernel's own workspace, 64-byte aligned */
     uint64_t first;         /* output pixel */
     uint32_t taps;
-    uint32_t capacity; /* a multiple of NPU_STRIP_PIXELS */
+    uint32_t capacity; /* a multiple of NPU_STRIP_PIXELS, which are a multiple of every kernel's tile */
     uint32_t count;
 } npu_strip;
 
-enum { NPU_STRIP_PIXELS = 14 };
+enum { NPU_STRIP_PIXELS = 42 };
 
 /* Reserves the workspace; NPU_OUT_OF_MEMORY when there is none. */
 npu_status npu_strip_open(npu_strip *strip, const npu_conv *op, uint8_t *spm, npu_scratch *scratch,
-                          uint64_t extra_bytes);
+                          uint64_t extra_bytes, uint32_t level);
 /* Moves to the next run of pixels; 0 when there are no more. */
 int npu_strip_next(npu_strip *strip);
+
+/* Halves of `rows` rows of `lanes` contiguous elements as float32, dense. */
+void npu_halves_to_floats(const uint8_t *input, uint64_t row_bytes, uint64_t rows, uint64_t lanes, float *output,
+                          uint32_t level);
+
+/* Every strip's sums by `run`, then what is to become of them. */
+typedef void npu_sum_kernel(const npu_strip *strip);
+npu_status npu_run_strips(const npu_conv *op, uint8_t *spm, npu_scratch *scratch, uint64_t extra_bytes, uint32_t level,
+                          npu_sum_kernel *run);
 
 #if NPU_X86_KERNELS
 void npu_conv_avx2(const npu_strip *strip);
 void npu_conv_avx512(const npu_strip *strip);
-uint64_t npu_depthwise_avx2_bytes(const npu_conv *op); /* of strip->extra: the arranged weights and parameters */
+void npu_conv_sums_avx2(const npu_strip *strip); /* of halves and 16-bit codes */
+void npu_conv_sums_avx512(const npu_strip *strip);
+uint64_t npu_depthwise_avx2_bytes(const npu_conv *op); /* of strip->extra: weights and parameters, arranged for the first strip */
 uint64_t npu_depthwise_avx512_bytes(const npu_conv *op);
-void npu_depthwise_avx2_arrange(const npu_strip *strip);
-void npu_depthwise_avx512_arrange(const npu_strip *strip);
 void npu_depthwise_avx2(const npu_strip *strip);
 void npu_depthwise_avx512(const npu_strip *strip);
 #endif

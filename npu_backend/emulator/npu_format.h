@@ -307,7 +307,7 @@ typedef struct {
     uint32_t destination_strides[4];
 } npu_send;
 
-/* convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width][group of 4][16][4], chunks and groups only as many as the channels fill */
+/* convolution; weights per block: [channel chunk of 64][kernel_height][kernel_width], then of codes [group of 4][16][4] int8, of halves [channel][16] float16; only what the channels fill */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -334,17 +334,17 @@ typedef struct {
     uint32_t output_type; /* DataType */
     int32_t input_zero_point; /* the value of padding */
     int32_t output_zero_point;
-    int32_t clamp_low; /* bounds of the output code, after the zero point */
+    int32_t clamp_low; /* bounds of the output code, after the zero point; 0 where the output is no code */
     int32_t clamp_high;
     uint32_t weights;
-    uint32_t parameters; /* per block: int32 bias[16], then float32 multiplier[16] */
+    uint32_t parameters; /* per block: bias[16] of the sums' type, then float32 multiplier[16] */
     uint32_t block_bytes; /* distance from one block of 16 output channels to the next, for weights and parameters */
-    uint32_t accumulators; /* int32 [output_height][output_width][output_channels rounded up to 16] */
+    uint32_t accumulators; /* sums [output_height][output_width][output_channels rounded up to 16] */
     uint32_t load_accumulators; /* 1: add to what is there, 0: start from zero */
-    uint32_t keep_accumulators; /* 1: write only accumulators, 0: requantise and write the output */
+    uint32_t keep_accumulators; /* 1: write only accumulators, 0: finish the sums and write the output */
 } npu_conv;
 
-/* depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8 */
+/* depthwise convolution, channel multiplier 1; weights per block: [kernel_height][kernel_width][16] int8, or float16 of halves */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -371,10 +371,10 @@ typedef struct {
     uint32_t output_type; /* DataType */
     int32_t input_zero_point; /* the value of padding */
     int32_t output_zero_point;
-    int32_t clamp_low; /* bounds of the output code, after the zero point */
+    int32_t clamp_low; /* bounds of the output code, after the zero point; 0 where the output is no code */
     int32_t clamp_high;
     uint32_t weights;
-    uint32_t parameters; /* per block: int32 bias[16], then float32 multiplier[16] */
+    uint32_t parameters; /* per block: bias[16] of the sums' type, then float32 multiplier[16] */
     uint32_t block_bytes; /* distance from one block of 16 output channels to the next, for weights and parameters */
     uint32_t reserved29;
 } npu_depthwise;

@@ -1,5 +1,6 @@
 /* The bytes an instruction reads and writes: used to validate it, to find races and to count energy. */
 #include "gather.h"
+#include "matrix.h"
 
 /* CONV, DEPTHWISE and POOL begin with the same fields, so one view of them serves all three. */
 _Static_assert(offsetof(npu_conv, output_zero_point) == offsetof(npu_depthwise, output_zero_point), "window fields");
@@ -113,14 +114,22 @@ static void add_blocks(region_list *list, uint32_t base, uint64_t run_bytes, uin
     add_axis(add(list, base, run_bytes, 0), &used, blocks, block_bytes);
 }
 
+/* Bytes of the weights of one tap and block. */
+static uint64_t tap_bytes(const npu_conv *op) {
+    if (op->input_type == NPU_TYPE_FLOAT16) {
+        return (uint64_t)op->input_channels * NPU_CHANNEL_BLOCK * npu_type_bytes(NPU_TYPE_FLOAT16);
+    }
+    return npu_divide_up(op->input_channels, NPU_WEIGHT_GROUP) * NPU_CHANNEL_BLOCK * NPU_WEIGHT_GROUP;
+}
+
 static void add_conv(region_list *list, const npu_conv *op) {
     const npu_depthwise *window = (const npu_depthwise *)(const void *)op;
     uint64_t blocks = blocks_of(op->output_channels);
-    uint64_t groups = ((uint64_t)op->input_channels + NPU_WEIGHT_GROUP - 1) / NPU_WEIGHT_GROUP;
     uint64_t taps = (uint64_t)op->kernel_height * op->kernel_width;
-    uint64_t accumulators = 4 * NPU_CHANNEL_BLOCK * blocks * op->output_height * op->output_width;
+    uint64_t sum_bytes = npu_conv_sum_bytes(op->input_type);
+    uint64_t accumulators = sum_bytes * NPU_CHANNEL_BLOCK * blocks * op->output_height * op->output_width;
     add_window(list, window);
-    add_blocks(list, op->weights, taps * groups * NPU_CHANNEL_BLOCK * NPU_WEIGHT_GROUP, blocks, op->block_bytes);
+    add_blocks(list, op->weights, taps * tap_bytes(op), blocks, op->block_bytes);
     if (op->load_accumulators) {
         add(list, op->accumulators, accumulators, 0);
     }
@@ -128,16 +137,17 @@ static void add_conv(region_list *list, const npu_conv *op) {
         add(list, op->accumulators, accumulators, 1);
         return;
     }
-    add_blocks(list, op->parameters, 8 * NPU_CHANNEL_BLOCK, blocks, op->block_bytes);
+    add_blocks(list, op->parameters, npu_parameter_bytes(op->input_type), blocks, op->block_bytes);
     add_window_output(list, window);
 }
 
 static void add_depthwise(region_list *list, const npu_depthwise *op) {
     uint64_t blocks = blocks_of(op->output_channels);
+    uint64_t weight_bytes = op->input_type == NPU_TYPE_FLOAT16 ? npu_type_bytes(NPU_TYPE_FLOAT16) : 1;
     add_window(list, op);
-    add_blocks(list, op->weights, (uint64_t)op->kernel_height * op->kernel_width * NPU_CHANNEL_BLOCK, blocks,
-               op->block_bytes);
-    add_blocks(list, op->parameters, 8 * NPU_CHANNEL_BLOCK, blocks, op->block_bytes);
+    add_blocks(list, op->weights, (uint64_t)op->kernel_height * op->kernel_width * NPU_CHANNEL_BLOCK * weight_bytes,
+               blocks, op->block_bytes);
+    add_blocks(list, op->parameters, npu_parameter_bytes(op->input_type), blocks, op->block_bytes);
     add_window_output(list, op);
 }
 

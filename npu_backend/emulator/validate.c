@@ -2,8 +2,12 @@
  * and its positions fit in 32-bit signed integers. */
 #include "validate.h"
 
+#define MATRIX_INPUTS (CODE_TYPES | 1u << NPU_TYPE_FLOAT16)
+
+/* Raw sums only of codes: those of halves are no integers. */
 static int check_matrix(const context *at, const npu_depthwise *op) {
-    return check_window(at, op) && code(at, "clamp_low", op->clamp_low, op->output_type) &&
+    uint32_t sums = op->input_type == NPU_TYPE_FLOAT16 ? 0 : 1u << NPU_TYPE_INT32;
+    return check_window(at, op, MATRIX_INPUTS, CODE_TYPES | FLOAT_TYPES | sums) && code(at, "clamp_low", op->clamp_low, op->output_type) &&
            code(at, "clamp_high", op->clamp_high, op->output_type) &&
            between(at, "clamp_low", op->clamp_low, op->clamp_low, op->clamp_high) &&
            aligned(at, "parameters are not 4-byte aligned", op->parameters) &&

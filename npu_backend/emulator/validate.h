@@ -121,7 +121,8 @@ static inline int check_pixels(const context *at, uint32_t height, uint32_t widt
     return between(at, "height times width", (int64_t)((uint64_t)height * width), 1, MAX_PIXELS);
 }
 
-static inline int check_window(const context *at, const npu_depthwise *op) {
+static inline int check_window(const context *at, const npu_depthwise *op, uint32_t input_types,
+                               uint32_t output_types) {
     return window_axis(at, op->input_height, op->output_height, op->kernel_height, op->stride_height,
                        op->dilation_height, op->pad_top) &&
            window_axis(at, op->input_width, op->output_width, op->kernel_width, op->stride_width, op->dilation_width,
@@ -130,8 +131,8 @@ static inline int check_window(const context *at, const npu_depthwise *op) {
            check_pixels(at, op->output_height, op->output_width) &&
            between(at, "input_channels", op->input_channels, 1, MAX_EXTENT) &&
            between(at, "output_channels", op->output_channels, 1, MAX_EXTENT) &&
-           one_of_types(at, "input_type", op->input_type, BYTE_TYPES) &&
-           one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
+           one_of_types(at, "input_type", op->input_type, input_types) &&
+           one_of_types(at, "output_type", op->output_type, output_types) &&
            code(at, "input_zero_point", op->input_zero_point, op->input_type) &&
            code(at, "output_zero_point", op->output_zero_point, op->output_type);
 }

@@ -2,7 +2,7 @@
 #include "validate.h"
 
 static int check_pool(const context *at, const npu_pool *op) {
-    return check_window(at, (const npu_depthwise *)(const void *)op) &&
+    return check_window(at, (const npu_depthwise *)(const void *)op, BYTE_TYPES, BYTE_TYPES) &&
            between(at, "output_channels", op->output_channels, op->input_channels, op->input_channels) &&
            between(at, "function", op->function, 0, NPU_POOL_COUNT - 1) &&
            (op->function == NPU_POOL_MAXIMUM || scales_are_valid(at, op->input_scale, op->output_scale));

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ConvAttributes:
-    """A 2-D convolution. Inputs: x, weight int8 ``[out, in / groups, kh, kw]``, weight_scale float32 ``[1 or out]``,
-    and optionally bias int32 ``[out]`` of scale ``x_scale * weight_scale``.
+    """A 2-D convolution. Inputs of codes: x, weight int8 ``[out, in / groups, kh, kw]``, weight_scale float32
+    ``[1 or out]``, and optionally bias int32 ``[out]`` of scale ``x_scale * weight_scale``. Inputs of float16: x,
+    weight float16, and optionally bias float32.
 
-    `pads` are top, left, bottom, right. `clamp` bounds the output's codes (a fused Relu or Clip), inclusive.
+    `pads` are top, left, bottom, right. `clamp` bounds the output's codes (a fused Relu or Clip), inclusive. The output
+    is codes, float16 or float32, or of codes the plain sums as int32.
     """
 
     strides: tuple[int, int] = (1, 1)
@@ -22,7 +24,7 @@ class ConvAttributes:
 
 @dataclass(frozen=True)
 class ConvTransposeAttributes:
-    """A transposed 2-D convolution; weight int8 ``[in, out / groups, kh, kw]``, the rest as a convolution's."""
+    """A transposed 2-D convolution; weight ``[in, out / groups, kh, kw]``, the rest as a convolution's."""
 
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -34,7 +36,7 @@ class ConvTransposeAttributes:
 
 @dataclass(frozen=True)
 class DenseAttributes:
-    """A product of ``x [..., k]`` with a constant weight int8 ``[k, n]``; weight_scale and bias as a convolution's."""
+    """A product of ``x [..., k]`` with a constant weight ``[k, n]``; the rest as a convolution's."""
 
     clamp: tuple[int, int] | None = None
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, GraphBuilder, Op, Quantization, Tensor
-from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK
+from npu_backend.isa import WEIGHT_CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,12 @@ class Operand:
         assert self.box.contains(box), (str(self.box), str(box))
         moved = sum((new - old) * stride for new, old, stride in zip(box.starts, self.box.starts, self.strides))
         return Operand(self.address + moved, self.strides, box, self.dtype)
+
+
+def quantization_of(tensor: Tensor) -> Quantization:
+    """The tensor's quantisation, which an importer of quantised operators always sets."""
+    assert tensor.quantization is not None, f"{tensor.name} has no quantisation"
+    return tensor.quantization
 
 
 def dense_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
@@ -189,10 +195,9 @@ class OpSpec(ABC):
         return tuple(box.with_interval(box.rank - 1, reduction.start, reduction.stop) for box in boxes)
 
     def accumulator_bytes(self, graph: Graph, op: Op, out_box: Box) -> int:
-        """Scratchpad bytes of a tile's partial sums: here int32, channels rounded up to whole blocks."""
-        del graph, op
-        channels = -(-out_box.shape[-1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
-        return out_box.size // out_box.shape[-1] * channels * 4
+        """Scratchpad bytes of a tile's partial sums, where there is a reduction to tile."""
+        del graph, op, out_box
+        return 0
 
     def macs(self, graph: Graph, op: Op) -> int:
         """Multiply-accumulates of the whole operator."""

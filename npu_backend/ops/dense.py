@@ -11,11 +11,11 @@ import numpy as np
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.isa import CHANNEL_BLOCK
+from npu_backend.ops import matrix
 from npu_backend.ops import numerics_conv as numerics
 from npu_backend.ops.attributes import DenseAttributes
 from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec, PackedConstant, Tile, register
-from npu_backend.ops.conv import MatrixConstants, accumulator_fields, matrix_fields, multipliers, quantization_of
-from npu_backend.ops.packing import PARAMETER_BYTES, chunk_bytes, folded_bias, pack_dense
+from npu_backend.ops.packing import chunk_bytes, pack_dense
 
 _POINTWISE = {
     "kernel_height": 1, "kernel_width": 1, "stride_height": 1, "stride_width": 1,
@@ -29,6 +29,7 @@ class Dense(OpSpec):
 
     kind = "dense"
     meaning = "product with a constant matrix (Gemm, MatMul), with bias and clamp"
+    forms = matrix.FORMS
 
     def infer_shape(
         self, attributes: DenseAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
@@ -37,15 +38,10 @@ class Dense(OpSpec):
         return (*inputs[0].shape[:-1], constants[0].shape[1])
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's QGemm and QLinearMatMul."""
-        constants, x, y = MatrixConstants.of(graph, op), graph.tensor(op.inputs[0]), graph.tensor(op.output)
-        result = numerics.matmul(
-            inputs[0], np.float32(quantization_of(x).scale), quantization_of(x).zero_point,
-            constants.weight, constants.weight_scale, constants.bias,
-            np.float32(quantization_of(y).scale), quantization_of(y).zero_point, np.dtype(y.dtype),
-        )  # fmt: skip
-        clamp = op.attributes.clamp
-        return result if clamp is None else np.clip(result, *clamp).astype(result.dtype)
+        """As ONNX Runtime's QGemm and QLinearMatMul, where the codes have 8 bits."""
+        constants, zero_point = matrix.MatrixConstants.of(graph, op), matrix.zero_point_of(graph.tensor(op.inputs[0]))
+        sums = numerics.matmul_sums(inputs[0], zero_point, constants.weight, bias=constants.bias)
+        return matrix.finish(graph, op, sums)
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
         """Every axis; the last in blocks of 16."""
@@ -58,15 +54,18 @@ class Dense(OpSpec):
 
     def constants(self, graph: Graph, op: Op) -> tuple[PackedConstant, ...]:
         """One row per block of 16 columns of the matrix."""
-        constants = MatrixConstants.of(graph, op)
-        weight = constants.weight.T[:, :, None, None]
-        bias = folded_bias(weight, constants.bias, quantization_of(graph.tensor(op.inputs[0])).zero_point)
-        rows = pack_dense(weight, bias, multipliers(graph, op, constants, len(weight)))
-        return (PackedConstant(rows, len(graph.tensor(op.output).shape) - 1, CHANNEL_BLOCK, chunk_bytes((1, 1))),)
+        weight = graph.constants[op.inputs[1]].T[:, :, None, None]
+        bias, factors = matrix.engine_bias(graph, op, weight), matrix.multipliers(graph, op, len(weight))
+        last = len(graph.tensor(op.output).shape) - 1
+        return (PackedConstant(pack_dense(weight, bias, factors), last, CHANNEL_BLOCK, chunk_bytes(weight)),)
 
     def reduction_length(self, graph: Graph, op: Op) -> int | None:
         """k."""
         return graph.tensor(op.inputs[0]).shape[-1]
+
+    def accumulator_bytes(self, graph: Graph, op: Op, out_box: Box) -> int:
+        """Of the sums' type, channels rounded up to whole blocks."""
+        return matrix.accumulator_bytes(graph, op, out_box)
 
     def macs(self, graph: Graph, op: Op) -> int:
         """Rows of x times the weights."""
@@ -75,9 +74,8 @@ class Dense(OpSpec):
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """One instruction per index of the axes before the row axis."""
         constant = tile.constants[0]
-        weights = {"weights": constant.address, "block_bytes": constant.row_bytes,
-                   "parameters": constant.address + (constant.row_bytes - PARAMETER_BYTES)}  # fmt: skip
-        fixed = matrix_fields(graph, op) | accumulator_fields(tile) | weights | _POINTWISE
+        weights = matrix.weight_fields(graph, op, constant.address, constant.row_bytes)
+        fixed = matrix.matrix_fields(graph, op) | matrix.accumulator_fields(tile) | weights | _POINTWISE
         outer = [range(*tile.output.box.interval(axis)) for axis in range(tile.output.box.rank - 2)]
         return tuple(
             LoweredInstruction("CONV", fixed | _row_fields(tile.inputs[0], tile.output, index))

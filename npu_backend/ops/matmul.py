@@ -15,8 +15,8 @@ from npu_backend.isa import CHANNEL_BLOCK
 from npu_backend.ops import numerics_matmul as numerics
 from npu_backend.ops.attributes import MatMulAttributes
 from npu_backend.ops.base import LoweredInstruction, OpSpec, Reduction, Tile, register
-from npu_backend.ops.conv import accumulator_fields
 from npu_backend.ops.elementwise import element_fields
+from npu_backend.ops.matrix import accumulator_fields
 
 Axes = tuple[int, ...]
 _OPERANDS = ("left", "right", "output")

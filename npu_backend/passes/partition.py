@@ -15,7 +15,7 @@ from npu_backend.box import Box, split_interval
 from npu_backend.graph import Op, Tensor
 from npu_backend.machine_types import Core, Machine
 from npu_backend.ops import spec_of
-from npu_backend.ops.conv import is_depthwise
+from npu_backend.ops.matrix import is_depthwise
 from npu_backend.stages import Fused, Layer, Partitioned, Split
 from npu_backend.strategies import Directions, Strategy
 

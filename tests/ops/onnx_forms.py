@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
-from tests.ops import cases_elementwise, cases_matmul, cases_movement
+from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
 # ONNX Runtime computes these in float; the rest is equal bit for bit.
@@ -21,28 +21,6 @@ WITHIN_ONE_STEP = {"conv_transpose2d", "reduce"}
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 Emit = Callable[[OnnxGraph, Graph, Op, Sequence[str]], str]
-
-
-def emit_matrix(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    weight, scales, *bias = (graph.constants[name] for name in op.inputs[1:])
-    axis = {"conv2d": 0, "conv_transpose2d": 1, "dense": 1}[op.kind]
-    inputs = [names[0], _coefficients(onnx, weight, scales, axis)]
-    if bias:
-        inputs.append(_coefficients(onnx, bias[0], np.float32(code_of(graph, op.inputs[0]).scale) * scales, 0))
-    if op.kind == "dense":
-        gemm = len(graph.tensor(op.output).shape) == 2 and bias
-        value = onnx.op("Gemm", *inputs) if gemm else onnx.op("MatMul", *inputs[:2])
-        return value if gemm or not bias else onnx.op("Add", value, inputs[2])
-    a = op.attributes
-    more = {"group": a.groups} if op.kind == "conv2d" else {"output_padding": a.output_padding}
-    kind = "Conv" if op.kind == "conv2d" else "ConvTranspose"
-    return onnx.op(kind, *inputs, strides=a.strides, pads=a.pads, dilations=a.dilations, **more)
-
-
-def _coefficients(onnx: OnnxGraph, value: np.ndarray, scales: np.ndarray, axis: int) -> str:
-    if len(scales) == 1:
-        return onnx.dequantize(onnx.constant(value), scales[0], 0, value.dtype)
-    return onnx.dequantize(onnx.constant(value), scales, np.zeros(len(scales)), value.dtype, axis=axis)
 
 
 def emit_pool(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
@@ -74,11 +52,12 @@ def emit_softmax(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) ->
 
 
 EMIT: dict[str, Emit] = {
-    "conv2d": emit_matrix, "conv_transpose2d": emit_matrix, "dense": emit_matrix, "pool2d": emit_pool,
+    "pool2d": emit_pool,
     "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
     "reduce": emit_reduce,
     "resize2d": emit_resize, "softmax": emit_softmax,
-    **cases_elementwise.EMIT, **cases_matmul.EMIT, **cases_movement.EMIT,
+    **cases_elementwise.EMIT, **cases_matmul.EMIT, **cases_matrix.EMIT,
+    **cases_movement.EMIT,
 }  # fmt: skip
 # They keep the bytes, or look them up; NumPy's own function is the judge.
 MOVEMENTS = {"reshape", "table"}

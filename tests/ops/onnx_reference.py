@@ -80,6 +80,8 @@ def _session(model: onnx.ModelProto) -> Any:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.x64quantprecision", "1")
+    # Else a product of float (or 16-bit) activations with dequantised int8 weights rounds the activations to 8 bits.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     model = with_float_resizes(model, onnxruntime.__version__) or model
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

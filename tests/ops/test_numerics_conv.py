@@ -53,6 +53,18 @@ class Layer:
         ]
 
 
+def conv(layer: Layer, x: np.ndarray, dtype: Any, bounds: tuple[int, int] | None = None, **geometry: Any) -> np.ndarray:
+    """As QLinearConv."""
+    sums = convolution.conv_sums(x, layer.x[1], layer.weight, bias=layer.bias, **geometry)
+    y = requantized(layer, sums, dtype)
+    return y if bounds is None else np.clip(y, *bounds).astype(dtype)
+
+
+def requantized(layer: Layer, sums: np.ndarray, dtype: Any) -> np.ndarray:
+    multipliers = convolution.output_multipliers(layer.x[0], layer.weight_scale, layer.y[0])
+    return convolution.requantize_sums(sums, multipliers, layer.y[1], dtype)
+
+
 def run_conv(
     layer: Layer, x: np.ndarray, activation: tuple[float, float] | None = None, **attributes: Any
 ) -> np.ndarray:
@@ -76,19 +88,7 @@ def test_conv(rng: np.random.Generator, depthwise: bool) -> None:
     strides, dilations = (tuple(int(v) for v in rng.integers(1, 3, 2)) for _ in range(2))
     pads = tuple(int(v) for v in rng.integers(0, 3, 4))
     x = draw_values(rng, (1, *rng.integers(6, 12, 2), groups * group_in), dtype)
-    actual = convolution.conv(
-        x,
-        *layer.x,
-        layer.weight,
-        layer.weight_scale,
-        layer.bias,
-        *layer.y,
-        dtype,
-        strides=strides,
-        pads=pads,
-        dilations=dilations,
-        groups=groups,
-    )
+    actual = conv(layer, x, dtype, strides=strides, pads=pads, dilations=dilations, groups=groups)
     expected = run_conv(layer, x, strides=strides, pads=pads, dilations=dilations, group=groups)
     np.testing.assert_array_equal(actual, expected)
 
@@ -105,9 +105,8 @@ def test_conv_with_uint8_weights(rng: np.random.Generator) -> None:
         graph.dequantize(graph.constant(to_nchw(weight)), layer.weight_scale, weight_zero_point, dtype),
     ]
     expected = to_nhwc(graph.run(graph.quantize(graph.op("Conv", *operands), layer.y, dtype), dtype))
-    actual = convolution.conv(
-        x, *layer.x, weight, layer.weight_scale, None, *layer.y, dtype, weight_zero_point=weight_zero_point
-    )
+    sums = convolution.conv_sums(x, layer.x[1], weight, weight_zero_point)
+    actual = requantized(layer, sums, dtype)
     np.testing.assert_array_equal(actual, expected)
 
 
@@ -119,7 +118,7 @@ def test_conv_with_sums_beyond_float32() -> None:
     x = rng.integers(200, 256, (1, 6, 6, 512)).astype(np.uint8)
     sums = convolution.conv_sums(x, 0, layer.weight)
     assert sums.max() > 2**24
-    actual = convolution.conv(x, *layer.x, layer.weight, layer.weight_scale, layer.bias, *layer.y, np.uint8)
+    actual = conv(layer, x, np.uint8)
     np.testing.assert_array_equal(actual, run_conv(layer, x))
 
 
@@ -128,7 +127,7 @@ def test_conv_with_relu_at_the_minimum_is_exact(rng: np.random.Generator) -> Non
     layer = Layer(rng, (16, 3, 3, 24), np.dtype(np.uint8), True)
     layer.y = layer.y[0], 0
     x = draw_values(rng, (1, 9, 9, 24), np.dtype(np.uint8))
-    actual = convolution.conv(x, *layer.x, layer.weight, layer.weight_scale, layer.bias, *layer.y, np.uint8)
+    actual = conv(layer, x, np.uint8)
     np.testing.assert_array_equal(actual, run_conv(layer, x, (0, np.inf)))
 
 
@@ -142,9 +141,7 @@ def test_conv_with_clipping_activation_is_within_one_step(dtype: np.dtype, activ
         layer.x = F(layer.y[0] / np.max(layer.weight_scale) / 1000), layer.x[1]
         x = draw_values(rng, (1, 12, 12, 24), dtype)
         bounds = convolution.activation_bounds(*activation, *layer.y, dtype)
-        actual = convolution.conv(
-            x, *layer.x, layer.weight, layer.weight_scale, layer.bias, *layer.y, dtype, bounds=bounds
-        )
+        actual = conv(layer, x, dtype, bounds=bounds)
         assert_within_one_step(actual, run_conv(layer, x, activation), 1e-3)
 
 
@@ -167,9 +164,10 @@ def test_conv_transpose_is_within_one_step(groups: int) -> None:
         attributes = {"strides": strides, "pads": pads, "dilations": (dilation, dilation), "group": groups}
         y = graph.op("ConvTranspose", *operands, output_padding=extra, **attributes)
         expected = to_nhwc(graph.run(graph.quantize(y, layer.y, dtype), dtype))
-        geometry = (strides, pads, extra, (dilation, dilation), groups)
-        parameters = (layer.weight, layer.weight_scale, layer.bias, *layer.y, dtype, *geometry)
-        assert_within_one_step(convolution.conv_transpose(x, *layer.x, *parameters), expected, 2e-3)
+        sums = convolution.conv_transpose_sums(
+            x, layer.x[1], layer.weight, layer.bias, strides, pads, extra, (dilation, dilation), groups
+        )
+        assert_within_one_step(requantized(layer, sums, dtype), expected, 2e-3)
 
 
 @pytest.mark.parametrize("kind", ["Gemm", "MatMul"])
@@ -184,7 +182,7 @@ def test_matmul(rng: np.random.Generator, kind: str) -> None:
     product = graph.op(kind, *(operands if kind == "Gemm" else operands[:2]))
     expected = graph.run(graph.quantize(product, layer.y, dtype), dtype)
     bias = layer.bias if kind == "Gemm" else None
-    actual = convolution.matmul(x, *layer.x, weight, layer.weight_scale, bias, *layer.y, dtype)
+    actual = requantized(layer, convolution.matmul_sums(x, layer.x[1], weight, bias=bias), dtype)
     np.testing.assert_array_equal(actual, expected)
 
 
@@ -198,4 +196,5 @@ def test_matmul_to_float(rng: np.random.Generator, kind: str) -> None:
     operands = layer.operands(graph, x, weight, 1)
     expected = graph.run(graph.op(kind, *(operands if kind == "Gemm" else operands[:2])), F)
     sums = convolution.matmul_sums(x, layer.x[1], weight, 0, layer.bias if kind == "Gemm" else None)
-    np.testing.assert_array_equal(convolution.dequantize_sums(sums, layer.x[0], layer.weight_scale), expected)
+    multipliers = convolution.output_multipliers(layer.x[0], layer.weight_scale, F(1))
+    np.testing.assert_array_equal(convolution.dequantize_sums(sums, multipliers, F), expected)

@@ -29,7 +29,11 @@ def test_reference_equals_onnx_runtime(case: Case) -> None:
     output = graph.tensor(op.output)
     expected = clamped(op, output, onnx_runtime(graph, op, inputs))
     actual: Any = real(output, spec_of(op).reference(graph, op, inputs))
-    if case.dtype in ("uint8", "int8") and case.kind not in WITHIN_ONE_STEP:
+    if (
+        output.dtype not in ("float16", "float32")
+        and case.dtype in ("uint8", "int8")
+        and case.kind not in WITHIN_ONE_STEP
+    ):
         np.testing.assert_array_equal(actual, expected)
     elif output.quantization is None:
         # One rounding to half precision, and sums in another order.

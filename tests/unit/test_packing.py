@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from npu_backend.box import Box
 from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, WEIGHT_GROUP
 from npu_backend.ops.base import PackedConstant, Reduction
-from npu_backend.ops.packing import PARAMETER_BYTES, chunk_bytes, folded_bias, pack_dense, pack_depthwise
+from npu_backend.ops.packing import chunk_bytes, folded_bias, pack_dense, pack_depthwise, parameter_bytes
+
+PARAMETER_BYTES = parameter_bytes(4)
 
 kernels = st.tuples(st.integers(1, 3), st.integers(1, 3))
 seeds = st.integers(0, 1000)
@@ -36,7 +38,7 @@ def test_dense_rows(outputs: int, inputs: int, kernel: tuple[int, int], seed: in
         chunk_groups = min(WEIGHT_CHUNK // WEIGHT_GROUP, groups - chunk * (WEIGHT_CHUNK // WEIGHT_GROUP))
         for y, x in np.ndindex(*kernel):
             group = (y * kernel[1] + x) * chunk_groups + inside // WEIGHT_GROUP
-            place = chunk * chunk_bytes(kernel) + (group * CHANNEL_BLOCK + lane) * WEIGHT_GROUP + inside % WEIGHT_GROUP
+            place = chunk * chunk_bytes(weight) + (group * CHANNEL_BLOCK + lane) * WEIGHT_GROUP + inside % WEIGHT_GROUP
             assert row[place].view(np.int8) == weight[output, channel, y, x]
         assert parameters(row)[0][lane] == bias[output]
         assert parameters(row)[1][lane] == scales[output]

@@ -98,6 +98,10 @@ asan: $(installed) ## the emulator and its tests under the address and undefined
 bench: setup ## emulator, timing and compiler against ONNX Runtime: a table and JSON
 	@$(python) -m benchmarks
 
+.PHONY: bench-zoo
+bench-zoo: setup ## the emulator against ONNX Runtime on the models of others, in half precision and int8
+	@$(python) -m benchmarks.zoo
+
 .PHONY: models
 models: $(installed) ## fetch the real models the tests use
 	@$(python) -m models fetch

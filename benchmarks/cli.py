@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import click
-import onnxruntime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.rows import Host, NetworkRow, Report
+from benchmarks.provenance import ROOT, UserMistake, commit, host
+from benchmarks.rows import NetworkRow, Report
 from benchmarks.tables import tables
 from models import NETWORKS
 from models.quantize import build_quantized
@@ -24,19 +21,12 @@ from npu_backend import load_machine
 from npu_backend.errors import NpuError
 from npu_backend.files import check_writable, write_atomically
 
-ROOT = Path(__file__).resolve().parent.parent
 MACHINE = "exynos2100"
 STRATEGY = "base"
 # At each thread count of each network; every network is measured at least three times whatever it takes.
 SECONDS, QUICK_SECONDS = 6.0, 1.0
 QUICK_NETWORKS = ("mobilenet_v2", "inception_v3")
 TABLE_COLUMNS = 120
-
-
-class UserMistake(click.ClickException):
-    """One message and exit code 2, as every command of this project does."""
-
-    exit_code = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,7 +45,7 @@ def main(
         if json_path is not None:
             check_writable(json_path)
         rows = _measure_all(names, size, threads, QUICK_SECONDS if quick else SECONDS)
-        report = Report(MACHINE, STRATEGY, *_commit(), _host(), rows)
+        report = Report(MACHINE, STRATEGY, *commit(), host(), rows)
         _show(report)
         if json_path is not None:
             write_atomically(json_path, report.to_json().encode())
@@ -107,27 +97,3 @@ def _show(report: Report) -> None:
     )
     for table in tables(report):
         console.print(table)
-
-
-def _commit() -> tuple[str | None, bool]:
-    """Commit of this checkout, and whether tracked files differ from it; None without git or a checkout."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _host() -> Host:
-    return Host(_processor(), os.cpu_count() or 1, platform.python_version(), onnxruntime.__version__)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()

@@ -6,6 +6,7 @@ package itself; the exported graphs lie in a folder that the user names (models/
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +19,14 @@ import onnx.backend.test
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from models.exported import IMAGE, with_weights
+from models import NETWORKS, build
+from models.cache import write_atomically
+from models.exported import FOLDER_VARIABLE, IMAGE, exported_folder, exported_names, with_weights
 from models.minilm import INPUTS, minilm, minilm_feed
 from models.photographs import photograph, text_line
 from models.real import real_model
-from tvm_ext.onnx_load import model_inputs
+from tvm_ext.onnx_load import fix_shapes, model_inputs
+from tvm_ext.quantize import PRESETS, quantize
 
 Arrays = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,17 +41,33 @@ Feed = Callable[[Shapes], Arrays]
 Load = Callable[[], onnx.ModelProto]
 
 
+FORMS = ("float16", "int8", "int16")
+
+
 @dataclass(frozen=True)
 class ZooModel:
     """`load` raises MissingModelError when the model is absent; `feed` makes inputs of given shapes.
 
-    `shapes` are what `--shapes` fixes where the file leaves extents open, `small_shapes` those of quick tests.
+    `shapes` are what `--shapes` fixes where the file leaves extents open, `small_shapes` those of quick tests. `forms`:
+    how it makes sense to run it; a light network's weights are all alike, so there is nothing to quantise.
     """
 
     load: Load
     feed: Feed
     shapes: Shapes = field(default_factory=dict)
     small_shapes: Shapes = field(default_factory=dict)
+    forms: tuple[str, ...] = FORMS
+
+
+def write_model(entry: ZooModel, form: str, shapes: Shapes, path: Path) -> None:
+    """Writes the model: as it is for `float16`, quantised on its own feed for `int8` and `int16`.
+
+    Raises MissingModelError, and ModelError for a model that the quantiser refuses.
+    """
+    model = entry.load()
+    if form != "float16":
+        model = quantize(fix_shapes(model, shapes), [entry.feed(shapes)], **vars(PRESETS[form]))
+    write_atomically(path, model.SerializeToString())
 
 
 def light_output(name: str) -> NDArray[np.float32]:
@@ -57,9 +77,27 @@ def light_output(name: str) -> NDArray[np.float32]:
     return numpy_helper.to_array(tensor)
 
 
+def zoo_names() -> tuple[str, ...]:
+    """What `zoo_model` knows: the zoo, the paper's networks, and the exported graphs if their folder is named."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return (*ZOO, *NETWORKS, *(exported_names(Path(folder)) if folder else ()))
+
+
+def zoo_model(name: str) -> ZooModel:
+    """By name; raises MissingModelError without the folder of the exported graphs."""
+    if name in ZOO:
+        return ZOO[name]
+    return _network(name) if name in NETWORKS else exported(exported_folder() / f"{name}.onnx")
+
+
 def exported(path: Path) -> ZooModel:
     """An exported graph with seeded weights, and a photograph."""
     return ZooModel(partial(with_weights, path), partial(_photograph_feed, "astronaut", partial(onnx.load, path)))
+
+
+def _network(name: str) -> ZooModel:
+    load = partial(build, name)
+    return ZooModel(load, partial(_photograph_feed, "astronaut", load))
 
 
 def _file(name: str) -> onnx.ModelProto:
@@ -68,7 +106,7 @@ def _file(name: str) -> onnx.ModelProto:
 
 def _light(name: str) -> ZooModel:
     load = partial(onnx.load, LIGHT / f"{name}.onnx")
-    return ZooModel(load, partial(_light_feed, load))
+    return ZooModel(load, partial(_light_feed, load), forms=FORMS[:1])
 
 
 def _fixed_photograph(name: str, photo: str) -> ZooModel:
@@ -101,7 +139,7 @@ def _reader(name: str, width: int = 320) -> ZooModel:
 
 def _vad(name: str) -> ZooModel:
     shapes = {"input": (1, VAD_SAMPLES), "state": VAD_STATE}
-    return ZooModel(partial(_file, name), _vad_feed, shapes, shapes)
+    return ZooModel(partial(_file, name), _vad_feed, shapes, shapes, FORMS[:1])
 
 
 def _photograph_feed(photo: str, load: Load, _: Shapes) -> Arrays:
@@ -154,7 +192,7 @@ ZOO: Mapping[str, ZooModel] = {
     "espcn_subpixel": _fixed_photograph("espcn_subpixel", "chelsea"),
     "espcn_subpixel_128": _enlarged("espcn_subpixel", 128),
     "espcn_nn_resize": _fixed_photograph("espcn_nn_resize", "chelsea"),
-    "minilm": ZooModel(minilm, _sentences_feed, _tokens(3, 64), _tokens(2, 12)),
+    "minilm": ZooModel(minilm, _sentences_feed, _tokens(3, 64), _tokens(2, 12), FORMS[:1]),
     **{name: _vad(name) for name in ("silero_vad", "silero_vad_16k", "silero_vad_ifless")},
     **{path.stem: _light(path.stem) for path in sorted(LIGHT.glob("*.onnx"))},
 }

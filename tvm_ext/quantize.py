@@ -19,6 +19,7 @@ from npu_backend.files import write_atomically
 from npu_backend.toolchain import cache_directory
 from tvm_ext.batch_norm import fold_batch_norms
 from tvm_ext.calibration import Feed, check_feeds
+from tvm_ext.onnx_opset import opset_of
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals
 
 LOG = logging.getLogger("npuc.quantize")
@@ -226,9 +227,14 @@ def _root_log_as_info() -> Iterator[None]:
 
 
 def _raise_opset(model: onnx.ModelProto, settings: Settings) -> onnx.ModelProto:
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     least = MINIMUM_WIDE_OPSET if settings.is_wide else MINIMUM_OPSET
-    return model if opset >= least else onnx.version_converter.convert_version(model, least)
+    if opset_of(model) >= least:
+        return model
+    raised = onnx.ModelProto()
+    raised.CopyFrom(model)
+    # What is declared as an input is no constant to ONNX Runtime, and would not fold.
+    _hide_weights(raised)
+    return onnx.version_converter.convert_version(raised, least)
 
 
 def _folded(onnxruntime: Any, model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:

@@ -19,7 +19,8 @@ def matmul(left: npt.NDArray[Any], a: Tensor, right: npt.NDArray[Any], b: Tensor
     (MatMulInteger) where the output is plain int32. All else: `float_sums` of the decoded elements.
     """
     if a.quantization is None or b.quantization is None:
-        return encode(float_sums(decode(left, a.quantization), decode(right, b.quantization)), output)
+        exact = a.dtype == b.dtype == "float16"
+        return encode(float_sums(decode(left, a.quantization), decode(right, b.quantization), exact=exact), output)
     sums = code_sums(left, a.quantization.zero_point, right, b.quantization.zero_point)
     if output.dtype == "int32":
         return sums.astype(np.int32)
@@ -39,11 +40,15 @@ def code_sums(
     return sums.astype(np.int32) if left.itemsize == right.itemsize == 1 else sums
 
 
-def float_sums(left: FloatArray, right: FloatArray) -> FloatArray:
-    """float32 sums: one accumulator an output element, from zero, one `fma` a product in order of the inner axis."""
+def float_sums(left: FloatArray, right: FloatArray, *, exact: bool = False) -> FloatArray:
+    """float32 sums: one accumulator an output element, from zero, one `fma` a product in order of the inner axis.
+
+    `exact`: the products are exact in float32, as those of float16 values are, so that they need not be fused.
+    """
     shape = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     sums = np.zeros((*shape, left.shape[-2], right.shape[-1]), FLOAT)
     with np.errstate(over="ignore", invalid="ignore"):
         for k in range(left.shape[-1]):
-            sums = fma(left[..., :, k, None], right[..., k, None, :], sums)
+            column, row = left[..., :, k, None], right[..., k, None, :]
+            sums = sums + column * row if exact else fma(column, row, sums)
     return sums

@@ -141,6 +141,8 @@ class Estimate:
             by_channel = box.shape[-1:] < whole[name].shape[-1:] or self.reduction_count > 1
             stays = other_tiles == 1 if self.sizes.channels_outer else True
             times = other_tiles * (channel_tiles if by_channel or not stays else 1) * self.reduction_count
+            if box == whole[name]:  # every tile reads the same
+                times = 1
             loads.append((box.size * tensor.itemsize, _run_bytes(tensor, box), times))
         for op in layer.ops:
             for constant in fused.constants[op.output]:

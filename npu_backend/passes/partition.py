@@ -122,7 +122,7 @@ def _heuristics(candidate: _Candidate) -> tuple[str, str]:
     if "channels" not in candidate.axes:
         return spatial, "h1: spatial, channels cannot be divided"
     cores, extent = len(candidate.machine.cores), candidate.output_box.shape[candidate.axes[spatial][0]]
-    if extent < cores:
+    if extent < cores and extent <= _units(candidate, "channels"):
         return "channels", f"h3: {extent} {spatial} for {cores} cores"
     shared = _shared_bytes(candidate, spatial)
     weights, inputs = candidate.weight_bytes + shared, candidate.input_bytes - shared
@@ -137,6 +137,12 @@ def _heuristics(candidate: _Candidate) -> tuple[str, str]:
     if halo > HALO_TO_OWN * extent / cores:
         return "channels", f"h5: halo of {halo} for {extent // cores} {spatial} a core"
     return spatial, "h1: spatial"
+
+
+def _units(candidate: _Candidate, direction: str) -> int:
+    """Parts into which a direction can divide the output."""
+    axis, multiple = candidate.axes[direction]
+    return -(-candidate.output_box.shape[axis] // multiple)
 
 
 def _missing_bytes(candidate: _Candidate, direction: str) -> int:

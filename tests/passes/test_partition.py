@@ -69,6 +69,13 @@ def test_heuristics(name: str) -> None:
     assert (result.direction, result.reason[: len(reason)]) == (direction, reason)
 
 
+@pytest.mark.parametrize(("heads", "direction"), [(7, "rows"), (3, "channels")])
+def test_few_rows_give_way_to_channels_only_if_those_have_as_many_parts(heads: int, direction: str) -> None:
+    """Forty columns are three blocks of sixteen."""
+    fused = one_layer(lambda net: product(net, (1, heads, 40, 64), (1, heads, 64, 40)))
+    assert partition(fused, machine("mesh16", 8), STRATEGIES["base"]).splits[0].direction == direction
+
+
 def test_strategies_that_name_a_direction() -> None:
     assert split(deep, "spatial").direction == "rows"
     assert split(large, "channel").direction == "channels"

@@ -19,7 +19,7 @@ from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_fusion import View, fuse
 from tvm_ext.onnx_gelu import gelu
 from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, readers_of
-from tvm_ext.onnx_moves import move_onto_codes
+from tvm_ext.onnx_moves import move_onto_codes, saturate_inputs
 from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
 from tvm_ext.onnx_origin import inherit
@@ -47,6 +47,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = drop_identities(nodes, constants, pinned)
     nodes = fuse(nodes, View.of(nodes, constants, shapes), pinned, (normalization, gelu))
     nodes = explicit_pads(nodes, shapes)
+    nodes = saturate_inputs(nodes, frozenset(value.name for value in model.graph.input) - pinned, constants)
     nodes = move_onto_codes(nodes, constants, pinned)
     nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
     cleaned = rebuild(model, duplicate_dequantize(nodes, pinned), constants)

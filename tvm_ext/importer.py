@@ -16,15 +16,14 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from npu_backend.errors import UnsupportedError
-from tvm_ext.branches import BranchInliner
 from tvm_ext.onnx_opset import opset_of
 from tvm_ext.structured import structured
 from tvm_ext.whole import HOST_FORM, is_one_call, whole
 
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError)
-# Several calls that patterns know as they are; an If is not an operator but a piece of the graph.
-_SPELLED_OUT = frozenset({"Conv", "ConvTranspose", "Gemm", "If", "LogSoftmax", "PRelu", "Softmax"})
+# Several calls that patterns know as they are.
+_SPELLED_OUT = frozenset({"Conv", "ConvTranspose", "Gemm", "LogSoftmax", "PRelu", "Softmax"})
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,8 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
     # The importer prints before it raises, and warns of what the clean-up has settled.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        inliner = BranchInliner(importer.from_onnx(model.graph, opset_of(model)))
-    module, sources = inliner.run(), importer.sources
-    inner = {variable: sources[owner] for variable, owner in inliner.owners.items() if owner in sources}
-    return Imported(module, {**sources, **inner}, importer.named, importer.host_forms)
+        module = importer.from_onnx(model.graph, opset_of(model))
+    return Imported(module, importer.sources, importer.named, importer.host_forms)
 
 
 class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
@@ -139,11 +136,3 @@ class _Importer(_NodeImporter):
             value = self._nodes[name] = self.bb.emit(value, name_hint=f"{node.name}.{index}" if index else node.name)
         if isinstance(value, relax.Var) and value not in self.sources:
             self.sources[value] = Source(node, name)
-            if node.op_type == "If":
-                self._record_choice(value)
-
-    def _record_choice(self, value: relax.Var) -> None:
-        """An If of several outputs is a tuple that they are items of."""
-        bound = self.bb.lookup_binding(value)
-        if isinstance(bound, relax.TupleGetItem):
-            self.sources.setdefault(bound.tuple_value, self.sources[value])

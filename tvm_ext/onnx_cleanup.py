@@ -14,6 +14,7 @@ import onnx
 from onnx import helper
 
 from tvm_ext.batch_norm import fold_batch_norms
+from tvm_ext.onnx_branches import without_branches
 from tvm_ext.onnx_codes import plain_codes
 from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_fusion import View, fuse
@@ -39,7 +40,13 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     model = raise_opset(model)
     opset = opset_of(model)
     constants = Constants(model.graph.initializer)
-    nodes = to_standard(name_nodes(model.graph.node), constants, _shapes_of(model.graph), opset)
+
+    def settle(nodes: Nodes) -> tuple[Nodes, ShapeMap]:
+        shapes = _infer_shapes(model, nodes, constants)
+        return fold(nodes, constants, shapes, opset), shapes
+
+    nodes = without_branches(name_nodes(model.graph.node), constants, settle)
+    nodes = to_standard(nodes, constants, _shapes_of(model.graph), opset)
     nodes = to_qdq(nodes, constants, opset)
     shapes = _infer_shapes(model, nodes, constants) if any(map(_needs_shapes, nodes)) else {}
     nodes = plain_codes(fold(nodes, constants, shapes, opset), constants)

@@ -105,7 +105,7 @@ def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
     copy.input[:] = [names.get(name, name) for name in node.input]
     copy.output[:] = [names.get(name, name) for name in node.output]
     for given in copy.attribute:
-        for graph in (given.g, *given.graphs):
+        for graph in (*([given.g] if given.HasField("g") else []), *given.graphs):
             inner = [_renamed(inside, names) for inside in graph.node]
             del graph.node[:]
             graph.node.extend(inner)

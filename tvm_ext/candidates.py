@@ -11,6 +11,7 @@ from tvm import relax
 from tvm_ext.convert_matrix import is_dense
 from tvm_ext.functions import CHAINED, clip_bounds
 from tvm_ext.matching import (
+    CODING,
     FLOATS,
     NUMBERS,
     Match,
@@ -24,8 +25,6 @@ from tvm_ext.matching import (
 )
 from tvm_ext.nodes import CHAIN, DEQUANTIZE, ENTRIES, IDENTITY, QUANTIZE, Entry
 from tvm_ext.rules import EIGHT_BIT
-
-CODING = ("QuantizeLinear", "DequantizeLinear")
 
 
 class Candidate(NamedTuple):

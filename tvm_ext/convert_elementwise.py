@@ -6,8 +6,8 @@ import numpy as np
 
 from npu_backend.ops import attributes as a
 from tvm_ext.functions import BINARY, function_of, table_of
-from tvm_ext.lowering import Lowering
-from tvm_ext.matching import Match
+from tvm_ext.lowering import ElementType, Lowering
+from tvm_ext.matching import FLOATS, Match
 
 # ONNX's comparisons, logic and powers; the rest is `functions.BINARY`.
 _BINARY = {
@@ -19,7 +19,7 @@ _BINARY = {
 
 def binary(match: Match, graph: Lowering) -> str:
     """Functions of two tensors, of more one after the other, with what activation follows."""
-    function = _BINARY[match.node.op_type]
+    function = "fmod" if match.attribute("fmod", 0) else _BINARY[match.node.op_type]
     operands = [graph.read_aligned(match, index) for index in range(len(match.operands))]
     if function == "add" and _is_repeated(match.shape(0), match.output_shape):
         # ONNX Runtime's add rounds the right operand's product first, and swaps the two where it repeats the left.
@@ -27,8 +27,9 @@ def binary(match: Match, graph: Lowering) -> str:
     attributes = a.BinaryAttributes(function)
     result, *rest = operands
     for index, operand in enumerate(rest):
-        label = f"step{index}" if index + 1 < len(rest) else ""
-        result = graph.emit(match, "binary", [result, operand], attributes, label=label)
+        last = index + 1 == len(rest)
+        result = graph.emit(match, "binary", [result, operand], attributes, label="" if last else f"step{index}",
+                            type=None if last else graph.inner_type(match))  # fmt: skip
     if match.activation is None:
         return result
     named = function_of(match.program, match.activation)
@@ -40,7 +41,8 @@ def mean_of_several(match: Match, graph: Lowering) -> str:
     """Mean of several tensors."""
     result, *rest = (graph.read_aligned(match, index) for index in range(len(match.operands)))
     for index, operand in enumerate(rest):
-        result = graph.emit(match, "binary", [result, operand], a.BinaryAttributes("add"), label=f"sum{index}")
+        result = graph.emit(match, "binary", [result, operand], a.BinaryAttributes("add"), label=f"sum{index}",
+                            type=graph.inner_type(match))  # fmt: skip
     number = graph.number(match, 1 / len(match.operands), len(match.output_shape), "share")
     return graph.emit(match, "binary", [result, number], a.BinaryAttributes("multiply"))
 
@@ -75,18 +77,25 @@ def identity(match: Match, graph: Lowering) -> str:
 
 
 def cast(match: Match, graph: Lowering) -> str:
-    """Cast between the NPU's data types."""
-    return graph.recode(match, graph.read(match))
+    """Cast between the NPU's data types; integers become float32, for half precision ends at 65504."""
+    source, want = graph.read(match), graph.result_type(match)
+    have = graph.type_of(source)
+    if have.dtype in ("int32", "int64") and want.dtype == "float16":
+        want = ElementType("float32")
+    if have.dtype in FLOATS and want.codes is not None:
+        # Towards zero, where storing a code would round.
+        source = graph.typed(match, source, ElementType("int32"))
+    return source if have.dtype in FLOATS and want.dtype in FLOATS else graph.typed(match, source, want)
 
 
 def quantize(match: Match, graph: Lowering) -> str:
     """QuantizeLinear of a float tensor."""
-    return graph.emit(match, "quantize", [graph.stored(match)])
+    return graph.emit(match, "quantize", [graph.read(match)])
 
 
 def dequantize(match: Match, graph: Lowering) -> str:
     """DequantizeLinear to a float tensor."""
-    return graph.emit(match, "dequantize", [graph.stored(match)], type=graph.float_type(match))
+    return graph.emit(match, "dequantize", [graph.read(match)])
 
 
 def _is_repeated(shape: tuple[int, ...], output: tuple[int, ...]) -> bool:

@@ -11,11 +11,14 @@ from npu_backend.ops import attributes as a
 from npu_backend.ops.numerics_conv import activation_bounds
 from npu_backend.ops.numerics_core import integer_range, to_half
 from tvm_ext.functions import clip_bounds
-from tvm_ext.lowering import Lowering
-from tvm_ext.matching import Match, constant_codes, dtype_of, values_of
+from tvm_ext.lowering import ElementType, Lowering
+from tvm_ext.matching import PLAIN, Match, constant_codes, dtype_of, values_of
 
 # A bias scale that differs less from x_scale * weight_scale is a rounding of it, which ONNX Runtime ignores.
 _BIAS_SCALE_TOLERANCE = 1e-4
+_SUMS = ElementType("int32")
+# The difference of two 8-bit integers.
+_CENTRED = ElementType("int16", PLAIN)
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,17 @@ class Weight:
 
 def conv(match: Match, graph: Lowering) -> str:
     """Conv over two axes, or over one as an image of one row."""
-    rank, weight = len(match.shape()), Weight.of(match)
-    attributes = a.ConvAttributes(
+    weight = Weight.of(match)
+    if len(match.shape()) == 3:
+        weight = weight.shaped((*weight.values.shape[:2], 1, weight.values.shape[2]))
+    return _on_images(match, graph, "conv2d", _conv_attributes(match), weight)
+
+
+def _conv_attributes(match: Match) -> a.ConvAttributes:
+    return a.ConvAttributes(
         _along(match, "strides", 1), _pads(match), _along(match, "dilations", 1), match.attribute("group", 1),
         clamp(match),
     )  # fmt: skip
-    if rank == 3:
-        weight = weight.shaped((*weight.values.shape[:2], 1, weight.values.shape[2]))
-    return _on_images(match, graph, "conv2d", attributes, weight)
 
 
 def conv_transpose(match: Match, graph: Lowering) -> str:
@@ -102,7 +108,7 @@ def _activation(match: Match, graph: Lowering, weight: Weight) -> str:
 
 def product(match: Match, graph: Lowering) -> str:
     """Gemm and MatMul: with a constant matrix, or of two computed tensors."""
-    return _dense(match, graph)
+    return _dense(match, graph) if is_dense(match) else _of_two(match, graph)
 
 
 def is_dense(match: Match) -> bool:
@@ -120,6 +126,83 @@ def _dense(match: Match, graph: Lowering) -> str:
         weight = weight.transposed()
     constants = _constants(match, graph, weight)
     return graph.emit(match, "dense", [_activation(match, graph, weight), *constants], a.DenseAttributes(clamp(match)))
+
+
+def _of_two(match: Match, graph: Lowering) -> str:
+    rank, alpha = max(len(match.shape(0)), len(match.shape(1)), 2), match.attribute("alpha", 1.0)
+    factors = [_factor(match, graph, index, rank) for index in range(2)]
+    attributes = a.MatMulAttributes(bool(match.attribute("transA", 0)), bool(match.attribute("transB", 0)))
+    if alpha == 1.0 and match.operand(2) is None:
+        result = graph.emit(match, "matmul", factors, attributes)
+        return graph.reshape(match, result, match.output_shape, "flat")
+    result = graph.emit(match, "matmul", factors, attributes, label="product", type=graph.inner_type(match))
+    if alpha != 1.0:
+        number = graph.number(match, alpha, 2, "alpha")
+        last = {"label": "alpha", "type": graph.inner_type(match)} if match.operand(2) is not None else {}
+        result = graph.emit(match, "binary", [result, number], a.BinaryAttributes("multiply"), **last)  # type: ignore[arg-type]
+    if match.operand(2) is None:
+        return result
+    return graph.emit(match, "binary", [result, _addend(match, graph)], a.BinaryAttributes("add"))
+
+
+def _addend(match: Match, graph: Lowering) -> str:
+    added, beta = graph.read_aligned(match, 2), match.attribute("beta", 1.0)
+    if beta == 1.0:
+        return added
+    number = graph.number(match, beta, 2, "beta")
+    return graph.emit(
+        match, "binary", [added, number], a.BinaryAttributes("multiply"), label="beta", type=graph.inner_type(match)
+    )
+
+
+def _factor(match: Match, graph: Lowering, index: int, rank: int) -> str:
+    """An operand with leading axes of 1 up to `rank`; a vector is a row on the left, a column on the right."""
+    shape = match.shape(index)
+    if len(shape) == 1:
+        shape = (1, *shape) if index == 0 else (*shape, 1)
+    coded = all(each is not None and each.dequantize is not None for each in match.operands[:2])
+    source = graph.read(match, index) if coded else graph.read_half(match, index)
+    return graph.reshape(match, source, (1,) * (rank - len(shape)) + shape, f"factor{index}")
+
+
+def integer_product(match: Match, graph: Lowering) -> str:
+    """MatMulInteger: plain sums, after the zero points are taken off."""
+    rank, b = max(len(match.shape(0)), len(match.shape(1)), 2), match.operand(1)
+    assert b is not None
+    left = _centred(match, graph, 0)
+    if not b.is_computed and len(b.shape) == 2 and len(match.shape()) >= 2:
+        constants = graph.constants(match, weight=_integer_weight(match), weight_scale=np.ones(1, np.float32))
+        return graph.emit(match, "dense", [left, *constants], a.DenseAttributes(), type=_SUMS)
+    shapes = [(1,) * (rank - len(shape)) + shape for shape in (match.shape(0), match.shape(1))]
+    right = _centred(match, graph, 1)
+    factors = [graph.reshape(match, *pair, "factor") for pair in zip((left, right), shapes, strict=True)]
+    return graph.emit(match, "matmul", factors, a.MatMulAttributes(), type=_SUMS)
+
+
+def integer_conv(match: Match, graph: Lowering) -> str:
+    """ConvInteger: plain sums, after the zero points are taken off."""
+    constants = graph.constants(match, weight=_integer_weight(match), weight_scale=np.ones(1, np.float32))
+    return graph.on_image(match, "conv2d", _conv_attributes(match), constants, source=_centred(match, graph, 0),
+                          type=_SUMS)  # fmt: skip
+
+
+def _centred(match: Match, graph: Lowering, index: int) -> str:
+    """An 8-bit operand less its zero point, exact in 16 bits."""
+    source, zero_point = graph.read(match, index), match.operand(index + 2)
+    if zero_point is None:
+        return source
+    shape = (1,) * len(match.shape(index))
+    number = graph.reshape(match, graph.read(match, index + 2), shape, f"zero_point{index}")
+    return graph.emit(match, "binary", [source, number], a.BinaryAttributes("subtract"), label=f"centred{index}",
+                      type=_CENTRED)  # fmt: skip
+
+
+def _integer_weight(match: Match) -> np.ndarray:
+    """int8 weights with zero point 0."""
+    values, zero_point = match.array(1), match.array(3)
+    assert values is not None
+    shift = 0 if zero_point is None else int(zero_point.reshape(-1)[0])
+    return (values.astype(np.int16) - shift).astype(np.int8)
 
 
 def _constants(match: Match, graph: Lowering, weight: Weight) -> list[str]:

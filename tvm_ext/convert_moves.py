@@ -26,7 +26,10 @@ def concat(match: Match, graph: Lowering) -> str:
     """Concat; inputs of another scale are requantised by the operator."""
     axis = match.attribute("axis") % len(match.output_shape)
     inputs = [graph.read(match, index) for index in range(len(match.operands))]
-    return graph.emit(match, "concat", inputs, a.ConcatAttributes(axis))
+    kind = graph.result_type(match)
+    if kind.codes is None:
+        inputs = [graph.typed(match, source, kind) for source in inputs]
+    return graph.emit(match, "concat", inputs, a.ConcatAttributes(axis), type=kind)
 
 
 def slice_(match: Match, graph: Lowering) -> str:
@@ -45,7 +48,7 @@ def slice_(match: Match, graph: Lowering) -> str:
 
 def pad(match: Match, graph: Lowering) -> str:
     """Pad; requantised first, so that the padding is exact in the output's codes."""
-    rank = len(match.shape())
+    rank, mode = len(match.shape()), match.attribute("mode", "constant")
     widths, value, axes = (match.array(index) for index in range(1, 4))
     assert widths is not None
     before, after = [0] * rank, [0] * rank
@@ -54,8 +57,8 @@ def pad(match: Match, graph: Lowering) -> str:
         before[axis], after[axis] = int(widths[at]), int(widths[at + len(widths) // 2])
     source = graph.recode(match, graph.read(match))
     number = _padding(match, 0.0 if value is None or not value.size else float(value.reshape(-1)[0]))
-    attributes = a.PadAttributes(tuple(before), tuple(after), number)
-    return graph.emit(match, "pad", [source], attributes)
+    attributes = a.PadAttributes(tuple(before), tuple(after), number, mode)
+    return graph.move(match, "pad", source, attributes)
 
 
 def _padding(match: Match, value: float) -> int | float:
@@ -64,6 +67,40 @@ def _padding(match: Match, value: float) -> int | float:
     if codes is None or not match.is_quantized:
         return value if dtype.startswith("float") else int(value)
     return activation_bounds(value, value, np.float32(codes.scale), codes.zero_point, np.dtype(dtype))[0]
+
+
+def expand(match: Match, graph: Lowering) -> str:
+    """Expand."""
+    shape = (1,) * (len(match.output_shape) - len(match.shape())) + match.shape()
+    source = graph.reshape(match, graph.read(match), shape, "aligned")
+    return graph.recode(match, graph.move(match, "expand", source, a.ExpandAttributes(match.output_shape)))
+
+
+def tile(match: Match, graph: Lowering) -> str:
+    """Tile."""
+    repeats = match.array(1)
+    assert repeats is not None
+    return _moved(match, graph, "tile", a.TileAttributes(tuple(int(count) for count in repeats)))
+
+
+def gather(match: Match, graph: Lowering) -> str:
+    """Gather along any axis."""
+    axis = match.attribute("axis", 0) % len(match.shape())
+    source, indices = graph.read(match, 0), graph.read(match, 1)
+    attributes = a.GatherAttributes(axis)
+    moved = graph.emit(match, "gather", [source, indices], attributes, type=graph.type_of(source))
+    return graph.recode(match, moved)
+
+
+def depth_to_space(match: Match, graph: Lowering) -> str:
+    """DepthToSpace."""
+    attributes = a.BlockAttributes(match.attribute("blocksize"), match.attribute("mode", "DCR"))
+    return graph.on_image_moved(match, "depth_to_space", attributes)
+
+
+def space_to_depth(match: Match, graph: Lowering) -> str:
+    """SpaceToDepth."""
+    return graph.on_image_moved(match, "space_to_depth", a.BlockAttributes(match.attribute("blocksize")))
 
 
 def resize(match: Match, graph: Lowering) -> str:

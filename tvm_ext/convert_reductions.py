@@ -10,10 +10,10 @@ from npu_backend.ops import attributes as a
 from tvm_ext.lowering import Lowering, permuted
 from tvm_ext.matching import Match
 
-_REDUCTIONS = {
-    "ReduceMax": "maximum", "GlobalMaxPool": "maximum", "ReduceMin": "minimum", "ReduceMean": "mean",
-    "ReduceSum": "sum", "ReduceProd": "product", "ReduceL1": "l1", "ReduceL2": "l2", "ReduceSumSquare": "sum_square",
-    "ReduceLogSum": "log_sum", "ReduceLogSumExp": "log_sum_exp",
+# What follows "Reduce" in ONNX's names.
+REDUCTIONS = {
+    "Max": "maximum", "Min": "minimum", "Mean": "mean", "Sum": "sum", "Prod": "product", "L1": "l1", "L2": "l2",
+    "SumSquare": "sum_square", "LogSum": "log_sum", "LogSumExp": "log_sum_exp",
 }  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def reduce(match: Match, graph: Lowering) -> str:
     axes = reduced_axes(match)
     if not axes:
         return graph.recode(match, graph.read(match))
-    return _reduced(match, graph, _REDUCTIONS[match.node.op_type], axes)
+    function = "maximum" if match.node.op_type == "GlobalMaxPool" else REDUCTIONS[match.node.op_type[len("Reduce") :]]
+    return _reduced(match, graph, function, axes)
 
 
 def _reduced(match: Match, graph: Lowering, function: str, axes: tuple[int, ...]) -> str:
@@ -105,7 +106,7 @@ def reduced_axes(match: Match) -> tuple[int, ...]:
 
 
 def softmax(match: Match, graph: Lowering) -> str:
-    """Softmax; the NPU normalises the last axis."""
+    """Softmax and LogSoftmax; the NPU normalises the last axis."""
     rank = len(match.output_shape)
     axis = match.attribute("axis", -1) % rank
     order = permuted(rank, axis)

@@ -9,9 +9,10 @@ import onnx
 import tvm
 from tvm import relax
 
-from tvm_ext.candidates import CODING, Candidate, coding, fits_form, needs_float, plain, quantized
-from tvm_ext.matching import CODES, FLOATS, Match, Program, dtype_of, first_refusal, is_call, variables_in
+from tvm_ext.candidates import Candidate, coding, fits_form, needs_float, plain, quantized
+from tvm_ext.matching import CODES, CODING, FLOATS, Match, Program, dtype_of, first_refusal, is_call, variables_in
 from tvm_ext.nodes import COMMON, ENTRIES, Entry
+from tvm_ext.onnx_origin import origins
 from tvm_ext.package import HostOp
 
 Search = Callable[[Program, relax.Var], Iterator[Candidate]]
@@ -102,7 +103,8 @@ class _Finder:
             if source is None or variable in self.taken or source.node.name in seen or not self._is_live(variable):
                 continue
             seen.add(source.node.name)
-            yield HostOp(source.node.name, source.node.op_type, self._reason(variable, source.node))
+            reason = self._reason(variable, source.node)
+            yield from (HostOp(name, op_type, reason) for name, op_type in origins(source.node))
 
     def _escape(self, match: Match) -> str | None:
         inner = {*match.inside, match.root}

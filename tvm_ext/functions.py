@@ -13,24 +13,22 @@ import onnx
 
 from npu_backend.ops.numerics_binary import FLOAT_FUNCTIONS
 from npu_backend.ops.numerics_core import byte_values, dequantize, quantize
-from npu_backend.ops.numerics_unary import FUNCTIONS, PARAMETER_NAMES
+from npu_backend.ops.numerics_unary import PARAMETER_NAMES, evaluate, parameters_of
 from tvm_ext.matching import Match, Program, attribute_of, dtype_of, values_of
 
-# ONNX name to a key of FUNCTIONS; the attributes are PARAMETER_NAMES' own, with ONNX's defaults.
+# ONNX name to a key of numerics_unary.FUNCTIONS, whose parameters have ONNX's names and defaults.
 UNARY = {
-    "Abs": "abs", "Ceil": "ceil", "Celu": "celu", "Cos": "cos", "Elu": "elu", "Erf": "erf", "Exp": "exp",
-    "Floor": "floor", "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "LeakyRelu": "leaky_relu", "Log": "log",
-    "Mish": "mish", "Neg": "negative", "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round", "Selu": "selu",
-    "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Softplus": "softplus", "Softsign": "softsign", "Sqrt": "sqrt",
-    "Tanh": "tanh", "ThresholdedRelu": "thresholded_relu",
-}  # fmt: skip
-_DEFAULTS = {
-    "celu": (1.0,), "elu": (1.0,), "hard_sigmoid": (0.2, 0.5), "leaky_relu": (0.01,),
-    "selu": (1.6732631921768188, 1.0507010221481323), "thresholded_relu": (1.0,),
+    "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh", "Atan": "atan", "Atanh": "atanh",
+    "Ceil": "ceil", "Celu": "celu", "Cos": "cos", "Cosh": "cosh", "Elu": "elu", "Erf": "erf", "Exp": "exp",
+    "Floor": "floor", "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "IsNaN": "is_nan",
+    "LeakyRelu": "leaky_relu", "Log": "log", "Mish": "mish", "Neg": "negative", "Not": "not",
+    "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round", "Selu": "selu",
+    "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Sinh": "sinh", "Softplus": "softplus", "Softsign": "softsign",
+    "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh", "ThresholdedRelu": "thresholded_relu",
 }  # fmt: skip
 BINARY = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Max": "maximum", "Min": "minimum",
-          "PRelu": "prelu"}  # fmt: skip
-CHAINED = frozenset((*UNARY, *BINARY, "Clip", "Gelu", "Pow"))
+          "PRelu": "prelu", "Sum": "add"}  # fmt: skip
+CHAINED = frozenset((*UNARY, *BINARY, "Clip", "Gelu", "Pow")) - {"IsNaN", "Not"}
 
 
 def clip_bounds(program: Program, node: onnx.NodeProto) -> tuple[float, float] | None:
@@ -51,13 +49,18 @@ def function_of(program: Program, node: onnx.NodeProto) -> tuple[str, tuple[floa
     """Function and parameters of an operator of one tensor, as UnaryAttributes has them; None for all others."""
     if node.op_type == "Gelu":
         return ("gelu_tanh" if attribute_of(node, "approximate") == "tanh" else "gelu"), ()
+    if node.op_type == "IsInf":
+        return "is_inf", (
+            float(attribute_of(node, "detect_negative", 1)),
+            float(attribute_of(node, "detect_positive", 1)),
+        )
     if node.op_type == "Clip":
         bounds = clip_bounds(program, node)
         return None if bounds is None else ("clip", bounds)
     function = UNARY.get(node.op_type)
     if function is None:
         return None
-    names, defaults = PARAMETER_NAMES.get(function, ()), _DEFAULTS.get(function, ())
+    names, defaults = PARAMETER_NAMES.get(function, ()), parameters_of(function, ())
     return function, tuple(float(attribute_of(node, name, default)) for name, default in zip(names, defaults))
 
 
@@ -100,9 +103,9 @@ def _evaluate(program: Program, node: onnx.NodeProto, operands: Sequence[np.ndar
     assert x is not None
     named = function_of(program, node)
     if named is not None:
-        return FUNCTIONS[named[0]](x, *named[1])
+        return evaluate(named[0], x, named[1])
     if node.op_type == "Pow":
-        return FUNCTIONS["power"](x, float(others[0]))  # type: ignore[arg-type]
+        return evaluate("power", x, (float(others[0]),))  # type: ignore[arg-type]
     for operand in others:
         assert operand is not None
         x = FLOAT_FUNCTIONS[BINARY[node.op_type]](x.astype(np.float32), operand.astype(np.float32))

@@ -13,7 +13,7 @@ from npu_backend.graph import GraphBuilder, Quantization
 from npu_backend.ops import append_op
 from npu_backend.ops import attributes as a
 from npu_backend.ops.numerics_core import to_half
-from tvm_ext.matching import Match, Operand, dtype_of, shared_codes, values_of
+from tvm_ext.matching import FLOATS, Match, Operand, dtype_of, shared_codes, values_of
 
 NHWC = (0, 2, 3, 1)
 NCHW = (0, 3, 1, 2)
@@ -27,14 +27,17 @@ class ElementType(NamedTuple):
 
 
 HALF = ElementType("float16")
+# Tensors of fewer axes are parameters rather than data.
+_SMALLEST_HALF_RANK = 2
+_IDENTITY = a.UnaryAttributes("identity")
 
 
 @dataclass(frozen=True)
 class Lowering:
     """The graph under construction and the tensor that holds each Relax variable.
 
-    A float32 variable is float16 on the NPU; only what enters or leaves it is float32 in DRAM. `leaving`: variables
-    that no operator of the graph reads.
+    A float32 variable of two axes or more is float16 on the NPU; what enters or leaves it is float32 in DRAM.
+    `leaving`: variables that no operator of the graph reads.
     """
 
     builder: GraphBuilder
@@ -48,41 +51,59 @@ class Lowering:
         return ElementType(found.dtype, found.quantization)
 
     def result_type(self, match: Match) -> ElementType:
-        """Element type of what the match defines."""
+        """Element type of what the match defines.
+
+        Vectors and numbers stay float32: they cost nothing, and are often scales, which half precision cannot hold.
+        """
         dtype = dtype_of(match.root)
-        return ElementType("float16" if dtype == "float32" else dtype, match.output_codes)
+        if dtype == "float32" and len(match.output_shape) >= _SMALLEST_HALF_RANK:
+            dtype = "float16"
+        return ElementType(dtype, match.output_codes)
 
-    def float_type(self, match: Match) -> ElementType:
-        """Element type of a float result that may be float32 where it leaves the NPU at once."""
-        return ElementType("float32") if match.root in self.leaving else HALF
+    def _last_type(self, match: Match) -> ElementType:
+        element = self.result_type(match)
+        return (
+            ElementType("float32")
+            if element == HALF and dtype_of(match.root) == "float32" and match.root in self.leaving
+            else element
+        )
 
-    def stored(self, match: Match, index: int = 0) -> str:
-        """The tensor of a computed operand, float32 where it entered the NPU so."""
-        operand = match.operand(index)
-        assert operand is not None, (match.node.name, index)
-        return self.tensors[operand.value]
+    def inner_type(self, match: Match) -> ElementType:
+        """Element type between the steps of one operator: float32 where codes follow, which may have 16 bits."""
+        return HALF if match.output_codes is None else ElementType("float32")
 
     def read(self, match: Match, index: int = 0) -> str:
-        """The tensor of an operand as it is stored; float32 that entered the NPU is made float16 once."""
+        """The tensor of an operand as it is stored."""
+        operand = match.operand(index)
+        assert operand is not None, (match.node.name, index)
+        if operand.is_computed:
+            return self.tensors[operand.value]
+        return self.constant_tensor(match, operand, f"operand{index}", operand.shape)
+
+    def read_half(self, match: Match, index: int = 0) -> str:
+        """The tensor of an operand as float16, for an engine that multiplies nothing else."""
         operand = match.operand(index)
         assert operand is not None, (match.node.name, index)
         if not operand.is_computed:
-            return self.constant_tensor(match, operand, f"operand{index}", operand.shape)
-        source = self.tensors[operand.value]
-        return self._half_of(match, source) if self.type_of(source).dtype == "float32" else source
+            values = to_half(values_of(operand))
+            return self.builder.constant_tensor(f"{match.node.name}.operand{index}", values)
+        return self.typed(match, self.tensors[operand.value], HALF)
 
-    def read_half(self, match: Match, index: int = 0) -> str:
-        """The tensor of an operand as float16, dequantised where it is codes."""
-        source = self.read(match, index)
-        return source if self.type_of(source).dtype == "float16" else self._half_of(match, source)
-
-    def _half_of(self, match: Match, source: str) -> str:
-        if source not in self.halves:
-            kind = "cast" if self.type_of(source).codes is None else "dequantize"
-            label = f"{source}.half"
-            self.halves[source] = append_op(self.builder, kind, [source], name=label, dtype="float16",
-                                            origin=self._origin(match))  # fmt: skip
-        return self.halves[source]
+    def typed(self, match: Match, source: str, element: ElementType) -> str:
+        """The tensor in another element type, made once where it is float16."""
+        have = self.type_of(source)
+        if have == element:
+            return source
+        if element == HALF and source in self.halves:
+            return self.halves[source]
+        made = append_op(
+            self.builder, _conversion(have, element), [source], _IDENTITY if have.codes and element.codes else None,
+            name=f"{source}.{element.dtype}", dtype=element.dtype, quantization=element.codes,
+            origin=self._origin(match),
+        )  # fmt: skip
+        if element == HALF:
+            self.halves[source] = made
+        return made
 
     def read_aligned(self, match: Match, index: int) -> str:
         """The tensor of an operand with axes of 1 before its own, up to the output's rank."""
@@ -99,11 +120,15 @@ class Lowering:
     def constant_tensor(self, match: Match, operand: Operand, label: str, shape: Sequence[int]) -> str:
         """A constant as a tensor: codes where ONNX Runtime keeps them, else numbers.
 
-        Beside codes floats stay float32, as ONNX Runtime computes with them. Single floats stay so too: they cost
-        nothing, and an epsilon of 1e-12 is 0 in half precision.
+        Beside codes floats stay float32, as ONNX Runtime computes with them; so do vectors and numbers.
         """
         values, codes = shared_codes(operand, dtype_of(match.root)) or (values_of(operand), None)
-        if values.dtype == np.float32 and values.size > 1 and not _is_coded(match):
+        if (
+            values.dtype == np.float32
+            and values.ndim >= _SMALLEST_HALF_RANK
+            and values.size > 1
+            and not _is_coded(match)
+        ):
             values = to_half(values)
         return self.builder.constant_tensor(f"{match.node.name}.{label}", values.reshape(shape), codes)
 
@@ -118,8 +143,11 @@ class Lowering:
 
     def emit(self, match: Match, kind: str, inputs: Sequence[str], attributes: Any = None, *, label: str = "",
              type: ElementType | None = None) -> str:  # noqa: A002  # fmt: skip
-        """Appends an operator under the match's name; its output has the type of the match's result unless told."""
-        element = type or self.result_type(match)
+        """Appends an operator under the match's name; its output has the type of the match's result unless told.
+
+        A float result that leaves the NPU at once is float32.
+        """
+        element = type or (self.result_type(match) if label else self._last_type(match))
         return append_op(
             self.builder, kind, inputs, attributes,
             name=f"{match.node.name}.{label}" if label else match.node.name,
@@ -144,14 +172,13 @@ class Lowering:
         return self.move(match, "reshape", source, a.ReshapeAttributes(tuple(shape)), label=label)
 
     def recode(self, match: Match, source: str) -> str:
-        """The tensor's values in the element type of the match's result."""
+        """The tensor's values in the element type of the match's result; floats stay in the precision they have."""
         have, want = self.type_of(source), self.result_type(match)
-        if have == want:
+        if have == want or (have.dtype in FLOATS and want.dtype in FLOATS):
             return source
-        if have.codes is not None and want.codes is not None:
-            return self.emit(match, "unary", [source], a.UnaryAttributes("identity"), label="requantize")
-        kind = "quantize" if want.codes is not None else "cast" if have.codes is None else "dequantize"
-        return self.emit(match, kind, [source], label=kind)
+        kind = _conversion(have, want)
+        attributes, label = (_IDENTITY, "requantize") if kind == "unary" else (None, kind)
+        return self.emit(match, kind, [source], attributes, label=label)
 
     def on_image(self, match: Match, kind: str, attributes: Any, constants: Sequence[str] = (), *,
                  source: str = "", type: ElementType | None = None) -> str:  # noqa: A002  # fmt: skip
@@ -165,11 +192,18 @@ class Lowering:
         return self.recode(match, self.on_image(match, kind, attributes, type=self.type_of(source)))
 
     def _origin(self, match: Match) -> tuple[str, ...]:
-        return tuple(node.name for node in match.nodes)
+        return tuple(name for name, _ in match.origins)
 
 
 def _is_coded(match: Match) -> bool:
     return match.output_codes is not None or any(match.program.codes.get(v) for v in match.inputs)
+
+
+def _conversion(have: ElementType, want: ElementType) -> str:
+    """The kind of operator that turns one element type into another."""
+    if have.codes is not None and want.codes is not None:
+        return "unary"
+    return "quantize" if want.codes is not None else "cast" if have.codes is None else "dequantize"
 
 
 Converter = Callable[[Match, Lowering], str]

@@ -18,10 +18,14 @@ from tvm import relax
 
 from npu_backend.graph import Quantization
 from tvm_ext.importer import Source
+from tvm_ext.onnx_origin import Origin, origins
 
+CODING = ("QuantizeLinear", "DequantizeLinear")
 CODES = ("int8", "uint8", "int16", "uint16")
 FLOATS = ("float16", "float32")
 NUMBERS = ("int32", "int64", "bool")
+# Integers that stand for themselves.
+PLAIN = Quantization(1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,16 @@ class Match:
     def node(self) -> onnx.NodeProto:
         """The ONNX node a user would call it by."""
         return self.nodes[0]
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Name and type of the user's nodes it stands for, first the one a user would call it by.
+
+        Coding counts where nothing else is there.
+        """
+        found = dict(origin for node in self.nodes for origin in origins(node))
+        operators = {name: op_type for name, op_type in found.items() if op_type not in CODING}
+        return tuple((operators or found).items())
 
     @property
     def inputs(self) -> tuple[relax.Var, ...]:

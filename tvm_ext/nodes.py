@@ -36,17 +36,26 @@ class Entry:
     on_integers: bool = False
 
 
+_8 = rules.eight_bit
 _WEIGHT = (rules.weight_fits_int8, rules.weight_scale_per_output, rules.bias_is_constant)
 _CONVOLUTION = (rules.images_or_signals, rules.weight_is_constant, *_WEIGHT)
+_PRODUCT = Entry(matrix.product, _WEIGHT, activated=True)
+_INTEGERS = (rules.plain_integers, rules.zero_points_are_numbers)
 _RESIZE = (
-    rules.images, rules.known_resize, rules.linear_between_codes, rules.resizes_only_images,
+    _8,     rules.images, rules.known_resize, rules.linear_between_codes, rules.resizes_only_images,
     rules.resize_scales_are_ratios, rules.constant_operands(1, 2, 3, names="roi, scales and sizes"),
 )  # fmt: skip
-_POOL = (rules.images_or_signals, rules.one_data_type, rules.window_is_dense)
-_AXES = rules.constant_operands(1, names="axes")
-_REDUCTION = (rules.rank_can_be_reduced, rules.one_data_type, _AXES)
-_BINARY = Entry(elementwise.binary, (rules.one_data_type, rules.bounds_are_constant), activated=True)
-_UNARY = Entry(elementwise.unary, (rules.one_data_type,))
+_POOL = (_8, rules.window_is_dense, rules.images_or_signals, rules.one_data_type)
+_REDUCTION = Entry(
+    reductions.reduce,
+    (
+        _8,
+        rules.rank_can_be_reduced,
+        rules.constant_operands(1, names="axes"),
+    ),
+)
+_BINARY = Entry(elementwise.binary, (rules.bounds_are_constant,), activated=True)
+_COMPARISON = Entry(elementwise.binary)
 
 
 def _moved(converter: Converter, *kept: Rule) -> Entry:
@@ -56,25 +65,44 @@ def _moved(converter: Converter, *kept: Rule) -> Entry:
 ENTRIES: Mapping[str, Entry] = {
     "Conv": Entry(matrix.conv, _CONVOLUTION, activated=True),
     "ConvTranspose": Entry(matrix.conv_transpose, _CONVOLUTION, activated=True),
-    "Gemm": Entry(matrix.product, (rules.factor_is_constant, *_WEIGHT), activated=True),
-    "MatMul": Entry(matrix.product, (rules.factor_is_constant, *_WEIGHT), activated=True),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min"), _BINARY),
-    "PRelu": Entry(elementwise.prelu, (rules.one_data_type, rules.constant_operands(1, names="slope"))),
-    **dict.fromkeys((*UNARY, "Gelu"), _UNARY),
-    "Clip": Entry(elementwise.unary, (rules.one_data_type, rules.bounds_are_constant)),
+    "Gemm": _PRODUCT,
+    "MatMul": _PRODUCT,
+    "MatMulInteger": Entry(matrix.integer_product, _INTEGERS, on_integers=True),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"), _BINARY),
+    **dict.fromkeys(
+        ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Mod", "Pow"), _COMPARISON
+    ),
+    "Mean": Entry(elementwise.mean_of_several),
+    "PRelu": Entry(elementwise.prelu),
+    "Where": Entry(elementwise.select),
+    **dict.fromkeys((*UNARY, "Gelu", "IsInf"), Entry(elementwise.unary)),
+    "Clip": Entry(elementwise.unary, (rules.bounds_are_constant,)),
+    "Cast": Entry(elementwise.cast, (rules.plain_integers,), on_integers=True),
     "MaxPool": Entry(reductions.pool, _POOL, on_codes=True),
     "AveragePool": Entry(reductions.pool, (*_POOL, rules.window_ends_in_padding)),
-    "GlobalAveragePool": Entry(reductions.global_average_pool, (rules.images, rules.one_data_type)),
-    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceMin"), Entry(reductions.reduce, _REDUCTION)),
-    "GlobalMaxPool": Entry(reductions.reduce, (rules.rank_can_be_reduced, rules.one_data_type)),
-    "Softmax": Entry(reductions.softmax, (rules.one_data_type,)),
+    "GlobalAveragePool": Entry(
+        reductions.global_average_pool,
+        (
+            _8,
+            rules.images,
+            rules.one_data_type,
+        ),
+    ),
+    "GlobalMaxPool": Entry(reductions.reduce, (_8, rules.rank_can_be_reduced)),
+    **dict.fromkeys((f"Reduce{name}" for name in ("Max", "Min", "Mean")), _REDUCTION),
+    **dict.fromkeys(("Softmax",), Entry(reductions.softmax, (_8,))),
     **dict.fromkeys(
         ("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
         _moved(moves.reshape, rules.constant_operands(1, names="shape or axes")),
     ),
     "Transpose": _moved(moves.transpose),
-    "Slice": _moved(moves.slice_, rules.constant_operands(1, 2, 3, 4, names="bounds"), rules.steps_forward),
-    "Pad": _moved(moves.pad, rules.constant_operands(1, 2, 3, names="widths and value"), rules.pads_are_positive),
+    "Slice": _moved(moves.slice_, rules.constant_operands(1, 2, 3, 4, names="bounds")),
+    "Pad": _moved(moves.pad, rules.constant_operands(1, 2, 3, names="widths and value")),
+    "Expand": _moved(moves.expand, rules.constant_operands(1, names="shape")),
+    "Tile": _moved(moves.tile, rules.constant_operands(1, names="repeats")),
+    "Gather": _moved(moves.gather),
+    "DepthToSpace": _moved(moves.depth_to_space, rules.images),
+    "SpaceToDepth": _moved(moves.space_to_depth, rules.images),
     "Resize": Entry(moves.resize, (rules.one_data_type, *_RESIZE), on_codes=True),
     "Concat": _moved(moves.concat),
 }

@@ -9,7 +9,7 @@ from tvm import relax
 
 from npu_backend.graph import Quantization
 from tvm_ext.importer import Imported
-from tvm_ext.matching import CODES, Program, dtype_of, is_call, quantization_of_call, variables_in
+from tvm_ext.matching import CODES, PLAIN, Program, dtype_of, is_call, quantization_of_call, variables_in
 from tvm_ext.nodes import ENTRIES
 
 
@@ -32,7 +32,14 @@ def index_program(imported: Imported, *, computes_float: bool) -> Program:
         host_forms=imported.host_forms,
         computes_float=computes_float,
     )
-    return replace(program, codes=_codes(program))
+    return replace(program, codes={**_plain_integers(program), **_codes(program)})
+
+
+def _plain_integers(program: Program) -> dict[relax.Var, Quantization]:
+    """8-bit and 16-bit integers stand for themselves where nothing dequantises them."""
+    every = {*program.order, *(read for value in program.values.values() for read in variables_in(value))}
+    tensors = (variable for variable in every if isinstance(variable.ty, relax.TensorType))
+    return {variable: PLAIN for variable in tensors if dtype_of(variable) in CODES}
 
 
 def _codes(program: Program) -> dict[relax.Var, Quantization]:

@@ -11,7 +11,6 @@ from tvm import relax
 
 from npu_backend.graph import Graph, GraphBuilder, Tensor
 from npu_backend.ops import append_op
-from tvm_ext.candidates import CODING
 from tvm_ext.find import Found, find_matches
 from tvm_ext.importer import import_onnx
 from tvm_ext.lowering import Lowering
@@ -50,9 +49,7 @@ def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partit
     for symbol, function in functions.items():
         part = _Part.of(function, findings.found)
         graphs[symbol] = build_graph(f"{model.graph.name}.{symbol}" if len(functions) > 1 else model.graph.name, part)
-        npu_ops += [
-            NpuOp(node.name, node.op_type, symbol) for found in part.found for node in _operators(found.match.nodes)
-        ]
+        npu_ops += [NpuOp(name, op_type, symbol) for found in part.found for name, op_type in found.match.origins]
     return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops, _outputs(imported.module["main"]))
 
 
@@ -110,17 +107,9 @@ def _leaving(lowering: Lowering, variable: relax.Var, part: _Part) -> str:
     tensor, wanted = lowering.tensors[variable], dtype_of(variable)
     if lowering.builder.tensors[tensor].dtype == wanted:
         return tensor
-    origin = next(_names(found.match.nodes) for found in part.found if found.match.root.same_as(variable))
+    match = next(found.match for found in part.found if found.match.root.same_as(variable))
+    origin = tuple(name for name, _ in match.origins)
     return append_op(lowering.builder, "cast", [tensor], name=f"{tensor}.{wanted}", dtype=wanted, origin=origin)
-
-
-def _operators(nodes: Sequence[onnx.NodeProto]) -> Sequence[onnx.NodeProto]:
-    """The nodes without the coding that goes with another operator."""
-    return [node for node in nodes if node.op_type not in CODING] or nodes[:1]
-
-
-def _names(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
-    return tuple(node.name for node in nodes)
 
 
 def _value_name(program: Program, variable: relax.Var) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from tvm_ext.convert_matrix import is_dense
 from tvm_ext.convert_reductions import pool_attributes
 from tvm_ext.functions import clip_bounds
-from tvm_ext.matching import CODES, FLOATS, NUMBERS, Match, Rule, constant_codes, dtype_of, quantization_of_call
+from tvm_ext.matching import CODES, FLOATS, NUMBERS, PLAIN, Match, Rule, constant_codes, dtype_of, quantization_of_call
 
 EIGHT_BIT = ("int8", "uint8")
 _COORDINATE_MODES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
@@ -27,6 +29,11 @@ def codes_are_known(match: Match) -> bool:
         if read is None or read != match.input_codes(index):
             return False
     return not match.is_quantized or match.output_codes is not None
+
+
+def eight_bit(match: Match) -> bool:
+    """Inputs and output must be 8-bit codes."""
+    return all(dtype_of(variable) in EIGHT_BIT for variable in (*match.inputs, match.root))
 
 
 def first_output_only(match: Match) -> bool:
@@ -55,11 +62,6 @@ def weight_is_constant(match: Match) -> bool:
     """The weights of a convolution must be constants."""
     operand = match.operand(1)
     return operand is not None and not operand.is_computed
-
-
-def factor_is_constant(match: Match) -> bool:
-    """The second operand of a matrix product must be a constant matrix of rank 2."""
-    return is_dense(match)
 
 
 def weight_fits_int8(match: Match) -> bool:
@@ -96,6 +98,27 @@ def bias_is_constant(match: Match) -> bool:
         return False
     codes = constant_codes(operand)
     return codes is None or (codes.values.dtype == np.int32 and not codes.zero_point.any())
+
+
+def plain_integers(match: Match) -> bool:
+    """Integers that are read as numbers must not be codes of a quantised tensor."""
+    codes = (match.input_codes(index) for index, _ in enumerate(match.operands))
+    return all(each is None or each == PLAIN for each in codes)
+
+
+def zero_points_are_numbers(match: Match) -> bool:
+    """Zero points must be single numbers, that of constant weights constant and such that these fit int8."""
+    zero_points = [match.operand(index) for index in (2, 3)]
+    if any(each is not None and prod(each.shape) != 1 for each in zero_points):
+        return False
+    weight = match.array(1)
+    if weight is None:
+        return True
+    shift = match.array(3)
+    if shift is None and zero_points[1] is not None:
+        return False
+    centred = weight.astype(np.int16) - (0 if shift is None else int(shift.reshape(-1)[0]))
+    return bool(centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127)
 
 
 def window_ends_in_padding(match: Match) -> bool:

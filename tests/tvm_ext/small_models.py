@@ -79,7 +79,7 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8", *, inside: bool = True
 
     Without `inside` around the model's inputs and outputs only.
     """
-    codes = {"uint8": 120, "int8": -8}[dtype]
+    zero, steps = {"uint8": (120, 1), "int8": (-8, 1), "uint16": (30720, 256), "int16": (-2048, 256)}[dtype]
     result, renamed = onnx.ModelProto(), {}
     result.CopyFrom(model)
     del result.graph.node[:]
@@ -89,8 +89,8 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8", *, inside: bool = True
     def code(name: str) -> None:
         parameters = []
         for label, value in (
-            ("scale", np.float32(0.02 + 0.003 * (len(renamed) % 3))),
-            ("zero", np.array(codes, dtype)),
+            ("scale", np.float32((0.02 + 0.003 * (len(renamed) % 3)) / steps)),
+            ("zero", np.array(zero, dtype)),
         ):
             result.graph.initializer.append(numpy_helper.from_array(np.asarray(value), f"{name}.{label}"))
             parameters.append(f"{name}.{label}")
@@ -113,6 +113,9 @@ def by_hand(model: onnx.ModelProto, dtype: str = "uint8", *, inside: bool = True
             if name in floats and (inside or name in ends):
                 code(name)
     del result.graph.value_info[:]
+    if steps > 1:
+        # The first to quantise to 16 bits.
+        result.opset_import[0].version = max(result.opset_import[0].version, 21)
     onnx.checker.check_model(result)
     return result
 
@@ -301,7 +304,7 @@ def _float_middle() -> onnx.ModelProto:
     """An operator the NPU does not know between two that it does."""
     m = Model("float_middle")
     x = m.op("Conv", m.input(1, 4, 6, 6), m.random(4, 4, 1, 1))
-    return m.build(m.op("Conv", m.op("Atan", x), m.random(4, 4, 1, 1)))
+    return m.build(m.op("Conv", m.op("Trilu", x), m.random(4, 4, 1, 1)))
 
 
 BUILDERS: Mapping[str, Callable[[], onnx.ModelProto]] = {

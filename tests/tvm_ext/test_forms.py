@@ -1,0 +1,73 @@
+"""Every ONNX operator of the front end, on floats and between codes: nothing on the host, and ONNX Runtime's values."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from npu_backend.reference import evaluate
+from tests.tvm_ext.node_cases import CASES as ALL_CASES
+from tests.tvm_ext.node_cases import NodeCase
+from tests.tvm_ext.on_host import by_onnx_runtime
+from tests.tvm_ext.one_node import feed_of
+from tests.tvm_ext.small_models import by_hand
+from tvm_ext.nodes import ENTRIES
+from tvm_ext.onnx_cleanup import clean
+from tvm_ext.relax import partition
+
+LATER = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax", "Celu")
+CASES = [case for case in ALL_CASES if case.op in ENTRIES and case.op not in LATER and "Reduce" not in case.op]
+
+
+def on_npu(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs by the NPU graph's reference, which takes the whole model."""
+    parts = partition(clean(model), computes_float=True)
+    assert parts.host_ops == ()
+    (graph,) = parts.graphs.values()
+    return evaluate(graph, feed)
+
+
+def test_every_operator_has_a_case() -> None:
+    # The clean-up makes the last one of the others' spelling.
+    assert set(ENTRIES) - {case.op for case in CASES} <= {"SimplifiedLayerNormalization"} | set(ENTRIES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_in_float(case: NodeCase) -> None:
+    model = case.model()
+    feed = feed_of(model, case.operands)
+    expected = by_onnx_runtime(model, feed)
+    for actual, wanted in zip(on_npu(model, feed).values(), expected, strict=True):
+        assert (actual.shape, actual.dtype) == (wanted.shape, wanted.dtype)
+        if wanted.dtype.kind != "f":
+            np.testing.assert_array_equal(actual, wanted)
+            continue
+        scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0))
+        np.testing.assert_allclose(actual, wanted, rtol=4e-3, atol=4e-3 * min(scale, 1.0) + 1e-3 * scale)
+
+
+def is_coded(case: NodeCase) -> bool:
+    """Whether every computed operand and the result are floats, which codes can stand for.
+
+    A product with constants that are no codes is one in half precision, whatever surrounds it.
+    """
+    if case.op in ("Conv", "ConvTranspose", "Gemm", "MatMul") and case.constants:
+        return False
+    computed = [value for i, value in enumerate(case.operands) if value is not None and i not in case.constants]
+    outputs = case.model().graph.output
+    return all(value.dtype == np.float32 for value in computed) and all(
+        value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in outputs
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("case", [case for case in CASES if is_coded(case)], ids=str)
+def test_between_codes(case: NodeCase, dtype: str) -> None:
+    model = by_hand(case.model(), dtype)
+    feed = feed_of(case.model(), case.operands)
+    (expected,) = by_onnx_runtime(model, feed)
+    (actual,) = on_npu(model, feed).values()
+    (scale,) = (onnx.numpy_helper.to_array(each) for each in model.graph.initializer if each.name == "y0.scale")
+    steps = np.abs(actual - expected) / scale
+    assert steps.max() < 1.01, f"{steps.max()} steps"

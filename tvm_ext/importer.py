@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -16,15 +16,16 @@ from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from npu_backend.errors import UnsupportedError
-from tvm_ext.branches import BranchInliner
+from tvm_ext.onnx_constants import Constants
+from tvm_ext.onnx_expansion import expansion
 from tvm_ext.onnx_opset import opset_of
-from tvm_ext.structured import structured
+from tvm_ext.structured import array, structured
 from tvm_ext.whole import HOST_FORM, is_one_call, whole
 
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError)
-# Several calls that patterns know as they are; an If is not an operator but a piece of the graph.
-_SPELLED_OUT = frozenset({"Conv", "ConvTranspose", "Gemm", "If", "LogSoftmax", "PRelu", "Softmax"})
+# Several calls that patterns know as they are.
+_SPELLED_OUT = frozenset({"Conv", "ConvTranspose", "Gemm", "LogSoftmax", "PRelu", "Softmax"})
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,8 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
     # The importer prints before it raises, and warns of what the clean-up has settled.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        inliner = BranchInliner(importer.from_onnx(model.graph, opset_of(model)))
-    module, sources = inliner.run(), importer.sources
-    inner = {variable: sources[owner] for variable, owner in inliner.owners.items() if owner in sources}
-    return Imported(module, {**sources, **inner}, importer.named, importer.host_forms)
+        module = importer.from_onnx(model.graph, opset_of(model))
+    return Imported(module, importer.sources, importer.named, importer.host_forms)
 
 
 class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
@@ -72,13 +71,26 @@ class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
                      if isinstance(value, relax.Var)}  # fmt: skip
         self.opset = opset
         self._nodes = {name: variables.get(value, value) for name, value in operands.items()}
+        nodes = self._expanded(node, operands)
         with self.bb.function(HOST_FORM, list(variables.values())):
             with self.bb.dataflow():
-                self._construct_nodes(SimpleNamespace(node=[node]))
+                self._construct_nodes(SimpleNamespace(node=nodes))
                 results = [self._nodes[name] for name in node.output if name]
                 output = self.bb.emit_output(results[0] if len(results) == 1 else relax.Tuple(results))
             self.bb.emit_func_output(output)
         return self.bb.get()
+
+    def _expanded(self, node: onnx.NodeProto, operands: Mapping[str, relax.Expr]) -> Sequence[onnx.NodeProto]:
+        """The node, or those that TVM knows in its place, whose constants are at hand afterwards."""
+        numbers = {name: array(value) for name, value in operands.items()}
+        constants = Constants([onnx.numpy_helper.from_array(number, name) for name, number in numbers.items()
+                               if number is not None])  # fmt: skip
+        shapes = {name: tuple(int(extent) for extent in value.ty.shape) for name, value in operands.items()}
+        nodes = expansion(node, constants, shapes, self.opset)
+        if nodes is None:
+            return [node]
+        self._nodes.update({name: relax.const(constants[name]) for name in constants if name not in operands})
+        return nodes
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> relax.Expr:
         call = structured(op_name, inputs, attrs, opset)
@@ -139,11 +151,3 @@ class _Importer(_NodeImporter):
             value = self._nodes[name] = self.bb.emit(value, name_hint=f"{node.name}.{index}" if index else node.name)
         if isinstance(value, relax.Var) and value not in self.sources:
             self.sources[value] = Source(node, name)
-            if node.op_type == "If":
-                self._record_choice(value)
-
-    def _record_choice(self, value: relax.Var) -> None:
-        """An If of several outputs is a tuple that they are items of."""
-        bound = self.bb.lookup_binding(value)
-        if isinstance(bound, relax.TupleGetItem):
-            self.sources.setdefault(bound.tuple_value, self.sources[value])

@@ -14,13 +14,14 @@ import onnx
 from onnx import helper
 
 from tvm_ext.batch_norm import fold_batch_norms
+from tvm_ext.onnx_branches import without_branches
 from tvm_ext.onnx_codes import plain_codes
 from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_dynamic import expand_dynamic_quantization
 from tvm_ext.onnx_fusion import View, fuse
 from tvm_ext.onnx_gelu import gelu
 from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, readers_of
-from tvm_ext.onnx_moves import move_onto_codes
+from tvm_ext.onnx_moves import move_onto_codes, saturate_inputs
 from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
 from tvm_ext.onnx_origin import inherit
@@ -40,7 +41,13 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     model = raise_opset(model)
     opset = opset_of(model)
     constants = Constants(model.graph.initializer)
-    nodes = to_standard(name_nodes(model.graph.node), constants, _shapes_of(model.graph), opset)
+
+    def settle(nodes: Nodes) -> tuple[Nodes, ShapeMap]:
+        shapes = _infer_shapes(model, nodes, constants)
+        return fold(nodes, constants, shapes, opset), shapes
+
+    nodes = without_branches(name_nodes(model.graph.node), constants, settle)
+    nodes = to_standard(nodes, constants, _shapes_of(model.graph), opset)
     nodes = expand_dynamic_quantization(to_qdq(nodes, constants, opset), constants)
     shapes = _infer_shapes(model, nodes, constants) if any(map(_needs_shapes, nodes)) else {}
     nodes = plain_codes(fold(nodes, constants, shapes, opset), constants)
@@ -48,6 +55,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = drop_identities(nodes, constants, pinned)
     nodes = fuse(nodes, View.of(nodes, constants, shapes), pinned, (normalization, gelu))
     nodes = explicit_pads(nodes, shapes)
+    nodes = saturate_inputs(nodes, frozenset(value.name for value in model.graph.input) - pinned, constants)
     nodes = move_onto_codes(nodes, constants, pinned)
     nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
     cleaned = rebuild(model, duplicate_dequantize(nodes, pinned), constants)

@@ -59,6 +59,14 @@ class Constants(Mapping[str, np.ndarray]):
         self._arrays.pop(name, None)
         return name
 
+    def take(self, name: str, tensor: onnx.TensorProto) -> None:
+        """Adds a stored constant under `name`."""
+        copy = onnx.TensorProto()
+        copy.CopyFrom(tensor)
+        copy.name = name
+        self._tensors[name] = copy
+        self._arrays.pop(name, None)
+
     def tensors(self, names: set[str]) -> list[onnx.TensorProto]:
         """The initializers among `names`, in order of addition."""
         return [tensor for name, tensor in self._tensors.items() if name in names]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 
 from tvm_ext.onnx_constants import Constants
 from tvm_ext.onnx_graph import Nodes, producers_of, readers_of
+from tvm_ext.onnx_origin import inherit
 
 _MOVES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"))
 
@@ -19,6 +21,37 @@ _MOVES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"))
 def move_onto_codes(nodes: Sequence[onnx.NodeProto], constants: Constants, pinned: frozenset[str]) -> Nodes:
     """Swaps movement with the QuantizeLinear it feeds, or with the DequantizeLinear it reads, where only one is."""
     return _lift(_sink(list(nodes), constants, pinned), constants)
+
+
+def saturate_inputs(nodes: Sequence[onnx.NodeProto], inputs: frozenset[str], constants: Constants) -> Nodes:
+    """A Relu between an input of the model and a QuantizeLinear whose codes begin at 0 goes: saturation does the same.
+
+    Left alone it would be float, and keep what follows from being the first operator of the NPU. Behind a convolution
+    it is part of that instead.
+    """
+    readers, absorbed = readers_of(nodes), list[onnx.NodeProto]()
+    for node in nodes:
+        users = readers.get(node.output[0], [])
+        if node.op_type == "Relu" and node.input[0] in inputs and _saturate(users, constants):
+            absorbed.append(node)
+            for user in users:
+                inherit(user, [node, user]).input[0] = node.input[0]
+    return [node for node in nodes if node not in absorbed]
+
+
+def _saturate(users: Nodes, constants: Constants) -> bool:
+    """Whether all are QuantizeLinear whose lowest code stands for 0."""
+    return bool(users) and all(user.op_type == "QuantizeLinear" and _begins_at_zero(user, constants) for user in users)
+
+
+def _begins_at_zero(quantize: onnx.NodeProto, constants: Constants) -> bool:
+    zero_point = quantize.input[2] if len(quantize.input) > 2 else ""
+    if not zero_point:
+        return not quantize.attribute
+    if zero_point not in constants:
+        return False
+    codes = constants[zero_point]
+    return codes.dtype.kind in "iu" and bool((codes == np.iinfo(codes.dtype).min).all())
 
 
 def _sink(nodes: Nodes, constants: Constants, pinned: frozenset[str]) -> Nodes:

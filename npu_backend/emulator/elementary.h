@@ -123,7 +123,7 @@ NPU_INLINE double npu_wide_power(double x, double exponent) {
     double product = npu_wide_exp(exponent * npu_wide_log(magnitude));
     double value = (magnitude == 1.0) & (exponent == exponent) ? 1.0 : product;
     double is_signed = odd ? copysign(value, x) : value;
-    double real = (x < 0.0) & !whole ? (double)NAN : is_signed;
+    double real = (x < 0.0) & (magnitude < (double)INFINITY) & !whole ? (double)NAN : is_signed;
     return (exponent == 0.0) | (x == 1.0) ? 1.0 : real;
 }
 

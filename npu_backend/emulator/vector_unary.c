@@ -64,11 +64,16 @@ NPU_INLINE void arithmetic_lanes(const unary *k, float *restrict values) {
     }
 }
 
+/* The exponent is a lane as the base is: what depends on it alone would split the loop, and keep it from vectorising. */
 NPU_INLINE void power_lanes(float exponent, float *restrict values) {
+    float exponents[NPU_LANES];
+    for (size_t i = 0; i < NPU_LANES; ++i) {
+        exponents[i] = exponent;
+    }
     switch (exponent == 2.0f ? 2 : exponent == 3.0f ? 3 : 0) {
     case 2: SINGLE(x * x);
     case 3: SINGLE(x * x * x);
-    default: DOUBLE(npu_wide_power(x, (double)exponent));
+    default: DOUBLE(npu_wide_power(x, (double)exponents[i]));
     }
 }
 

@@ -177,7 +177,7 @@ def power(x: Doubles, exponent: Doubles) -> Doubles:
     magnitude = np.abs(x)
     value = np.where((magnitude == 1) & (exponent == exponent), 1.0, exp(exponent * log(magnitude)))
     signed = np.where(odd, np.copysign(value, x), value)
-    real = np.where((x < 0) & ~whole, np.nan, signed)
+    real = np.where((x < 0) & (magnitude < np.inf) & ~whole, np.nan, signed)
     return np.where((exponent == 0) | (x == 1), 1.0, real)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from npu_backend.ops import elementary
+from npu_backend.ops import elementary, numerics_math
 from npu_backend.ops.numerics_core import FLOAT, DType, FloatArray, IntegerArray, byte_values, dequantize, fma, quantize
 
 
@@ -175,8 +175,8 @@ FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
     "softsign": softsign,
     "sigmoid": sigmoid,
     "tanh": tanh,
-    "exp": _rounded(elementary.exp),
-    "log": _rounded(elementary.log),
+    "exp": numerics_math.exp,
+    "log": numerics_math.log,
     "erf": _rounded(elementary.erf),
     "sin": _rounded(elementary.sin),
     "cos": _rounded(elementary.cos),

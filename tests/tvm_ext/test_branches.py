@@ -14,6 +14,8 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from npu_backend.errors import ModelError, UnsupportedError
 from tests.cli.float_model import SHAPE, float_model, samples
 from tvm_ext.driver import PackageRunner, compile_model, import_model
+from tvm_ext.onnx_cleanup import clean
+from tvm_ext.onnx_origin import origins
 from tvm_ext.quantize import quantize
 
 FLOAT, BOOL = TensorProto.FLOAT, TensorProto.BOOL
@@ -80,12 +82,24 @@ def test_choice_in_a_choice(tmp_path: Path, first: bool, second: bool) -> None:
     run_both(nested(), tmp_path / "model.onnx", {"x": x, "first": np.array(first), "second": np.array(second)})
 
 
-def test_the_choice_is_named_once(tmp_path: Path) -> None:
-    for model, names in ((one_output(), ["relu", "choice", "last"]), (nested(), ["outer"])):
-        onnx.save(model, tmp_path / "model.onnx")
-        host_ops = import_model(tmp_path / "model.onnx").partitioned.host_ops
-        assert [op.name for op in host_ops] == names
-        assert [op.reason for op in host_ops if op.op == "If"] == ["the NPU has no If"]
+@pytest.mark.parametrize("flag", [False, True])
+def test_constant_condition_chooses(flag: bool) -> None:
+    model = one_output()
+    del model.graph.input[1]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(flag), "flag"))
+    cleaned = clean(model)
+    assert [node.op_type for node in cleaned.graph.node] == ["Relu", "Mul" if flag else "Neg", "Add"]
+    feed = {"x": np.array([[-2, -1, 0.5, 3]], np.float32)}
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)
+    actual = onnxruntime.InferenceSession(cleaned.SerializeToString()).run(None, feed)
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_names_and_origins() -> None:
+    nodes = {node.name: origins(node) for node in clean(one_output()).graph.node}
+    assert list(nodes) == ["relu", "choice/then/Mul_0", "choice/else/Neg_0", "choice", "last"]
+    assert nodes["choice"] == (("choice", "If"),)
+    assert {o for node in clean(nested()).graph.node for o in origins(node)} >= {("outer", "If")}
 
 
 def test_branches_of_different_shapes(tmp_path: Path) -> None:
@@ -96,7 +110,7 @@ def test_branches_of_different_shapes(tmp_path: Path) -> None:
     other = next(attribute.g for attribute in choice.attribute if attribute.name == "else_branch")
     other.node[0].CopyFrom(helper.make_node("ReduceSum", ["r"], ["e"], keepdims=0))
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(UnsupportedError, match=r"If: one branch gives .*export the model with the same shape"):
+    with pytest.raises(UnsupportedError, match=r"If 'choice': one branch gives .*export the model with the same shape"):
         import_model(tmp_path / "model.onnx")
 
 

@@ -13,6 +13,7 @@ from tests.tvm_ext.small_models import BUILDERS, Model, feeds, quantized_small
 from tvm_ext.importer import import_onnx
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_load import fix_shapes, load_model
+from tvm_ext.onnx_origin import origins
 
 
 @pytest.fixture
@@ -162,6 +163,20 @@ def test_quantised_clip_bounds_become_numbers():
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in cleaned.graph.initializer}
     (clip,) = (node for node in cleaned.graph.node if node.op_type == "Clip")
     assert constants[clip.input[1]] == np.float32(-0.25)
+
+
+@pytest.mark.parametrize(("zero_point", "kept"), [(np.uint8(0), 0), (np.int8(-128), 0), (np.uint8(3), 1)])
+def test_relu_of_an_input_is_saturation(zero_point, kept):
+    m = Model("relu_first")
+    scale = m.constant(0.1)
+    codes = m.op("QuantizeLinear", m.op("Relu", m.input(1, 6)), scale, m.constant(zero_point, zero_point.dtype.name))
+    model = m.build(m.op("DequantizeLinear", codes, scale, m.constant(zero_point, zero_point.dtype.name)))
+    cleaned = clean(model)
+    assert [node.op_type for node in cleaned.graph.node].count("Relu") == kept
+    named = {name for node in cleaned.graph.node for name, _ in origins(node)}
+    assert {"relu", "quantizelinear"} <= named
+    (inputs,) = feeds(model)
+    np.testing.assert_array_equal(run(cleaned, inputs)[0], run(model, inputs)[0])
 
 
 def test_constants_fold():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npu_backend.errors import UnsupportedError
 from tests.tvm_ext.on_host import assert_close, by_onnx_runtime, calls, on_host
 from tests.tvm_ext.one_node import feed_of, normal, one_node
 from tvm_ext.onnx_cleanup import clean
@@ -14,6 +15,7 @@ from tvm_ext.relax import partition
 
 IMAGE = normal(2, 6, 4, 5)
 CHANNELS = normal(6)
+BYTES = (np.arange(2 * 3 * 6 * 5) * 37 % 251).astype(np.uint8).reshape(2, 3, 6, 5)
 POSITIVE = np.abs(normal(2, 3, 4)) + np.float32(0.1)
 
 
@@ -38,6 +40,25 @@ WHOLE: list[tuple[str, list[Any], tuple[int, ...], dict[str, Any]]] = [
     ("Cast", [normal(2, 7) * 9], (), {"to": 6}),
     ("Einsum", [normal(2, 3, 4), normal(2, 4, 5)], (), {"equation": "bij,bjk->bik"}),
     ("Resize", [normal(1, 2, 5), None, np.array([1, 1, 2], np.float32)], (2,), {"mode": "linear"}),
+    *(("Resize", [normal(1, 2, 9, 7), None, None, integers(1, 2, 4, 11)], (3,),
+       {"mode": mode, "opset": 19, **attributes})
+      for mode in ("linear", "cubic") for attributes in ({"antialias": 1},
+                                                         {"coordinate_transformation_mode": "half_pixel_symmetric"})),
+    ("Resize", [normal(1, 2, 4, 5), None, np.array([1, 1, 1.7, 2.3], np.float32)], (2,), {"mode": "linear"}),
+    ("Resize", [normal(1, 2, 4, 5), None, None, integers(7, 9)], (3,), {"axes": [2, -1], "mode": "linear"}),
+    ("Celu", [normal(2, 7)], (), {"alpha": 0.7}),
+    ("ConvInteger", [BYTES, BYTES[:, :, :3, :3] // 2, np.array(120, np.uint8), np.array(60, np.uint8)], (1, 2, 3),
+     {"pads": [1, 0, 1, 1], "strides": [1, 2]}),
+    ("ConvInteger", [BYTES, BYTES[:, :, :3, :3]], (1,), {}),
+    ("MatMulInteger", [BYTES[0, 0], BYTES[0, 0].T.astype(np.int8), np.array(9, np.uint8)], (1, 2), {}),
+    *((op, [normal(5, 2, 4), *(normal(directions, gates * 3, size) for size in (4, 3)), normal(directions, gates * 6)],
+       (1, 2, 3), {"hidden_size": 3, "direction": direction, "outputs": 3 if op == "LSTM" else 2})
+      for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1))
+      for direction, directions in (("forward", 1), ("reverse", 1), ("bidirectional", 2))),
+    ("GRU", [normal(5, 2, 4), normal(1, 9, 4), normal(1, 9, 3), normal(1, 18), None, normal(1, 2, 3)], (1, 2, 3),
+     {"hidden_size": 3, "linear_before_reset": 1, "outputs": 2}),
+    ("LSTM", [normal(1, 2, 4), normal(1, 12, 4), normal(1, 12, 3), None, None, normal(1, 2, 3), normal(1, 2, 3) - 1],
+     (1, 2), {"hidden_size": 3, "outputs": 3}),
     *(("Pad", [normal(1, 2, 5, 6), integers(0, 0, 1, 2, 0, 0, 2, 1)], (1,), {"mode": mode, "opset": 19})
       for mode in ("reflect", "edge", "wrap")),
     ("Pad", [normal(1, 2, 5, 6), integers(0, 0, -1, 2, 0, 0, 2, -1)], (1,), {}),
@@ -73,6 +94,17 @@ def test_one_relax_call(
     assert calls(model) == [relax_name]
     feed = feed_of(model, operands)
     assert_close(on_host(model, feed), by_onnx_runtime(model, feed))
+
+
+def test_forms_that_are_refused() -> None:
+    weights = [normal(1, 12, 4), normal(1, 12, 3)]
+    model = one_node("LSTM", [normal(5, 2, 4), *weights], (1, 2), hidden_size=3, clip=1.0)
+    with pytest.raises(UnsupportedError, match="LSTM 'node': TVM's importer refuses it: LSTM with clip; replace"):
+        calls(model)
+    model = one_node("Resize", [normal(1, 2, 4, 5), None, None, integers(8, 9)], (3,), axes=[2, 3],
+                     keep_aspect_ratio_policy="not_larger")  # fmt: skip
+    with pytest.raises(UnsupportedError, match="Resize with keep_aspect_ratio_policy; replace"):
+        calls(model)
 
 
 def test_the_host_is_told_by_the_onnx_operator() -> None:

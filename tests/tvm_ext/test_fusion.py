@@ -12,6 +12,7 @@ from tests.tvm_ext.on_host import assert_close, by_onnx_runtime, calls, on_host
 from tests.tvm_ext.small_models import Model, feeds
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_origin import origins
+from tvm_ext.relax import partition
 
 Build = Callable[[Model, str], str]
 
@@ -138,6 +139,13 @@ def test_reports_name_every_node() -> None:
     assert node.name == model.graph.node[-1].name
     assert [name for name, _ in origins(node)] == [original.name for original in model.graph.node]
     assert origins(node)[0] == ("reducemean", "ReduceMean")
+
+
+def test_an_operator_of_the_host_is_told_by_its_original_nodes() -> None:
+    model = built(torch_layer_norm)
+    told = partition(clean(model)).host_ops
+    assert [(op.name, op.op) for op in told] == [(node.name, node.op_type) for node in model.graph.node]
+    assert len({op.reason for op in told}) == 1
 
 
 def wrong_epsilon_place(m: Model, x: str) -> str:

@@ -141,10 +141,14 @@ class PoolFunction(IntEnum):
 
 
 class ResizeFunction(IntEnum):
-    """Interpolations of a resize."""
+    """Interpolations of a resize: elements as they are, two by two taps, or any number of them.
+
+    BILINEAR multiplies the weights first, SEPARABLE sums along the rows first.
+    """
 
     NEAREST = 0
     BILINEAR = 1
+    SEPARABLE = 2
 
 
 @dataclass(frozen=True)
@@ -356,16 +360,20 @@ FORMATS: tuple[Format, ...] = (
         u32 output_height
         u32 output_width
         u32 channels
-        u32 row_table           per output row: u32 first and second source row of the whole input, f32 weights of both
+        u32 row_table           per output row: a u32 source row of the whole input for each tap, then their f32 weights
         u32 column_table        the same for columns
+        u32 row_taps
+        u32 column_taps
         u32 input_row_origin    row of the whole input that `input` points at
         u32 input_column_origin
         u32 function            ResizeFunction
-        u32 data_type           DataType of input and output; nearest: any of 1, 2 or 4 bytes, bilinear: 8-bit
-        i32 input_zero_point    from here on of bilinear only
+        u32 input_type          DataType
+        u32 output_type
+        i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
         i32 output_zero_point
         f32 input_scale
         f32 output_scale
+        f32 extrapolation       the value where all weights of the row or of the column are 0
         u32 reserved
         """), "interpolation by tables"),
     Format("SOFTMAX", 17, Engine.VECTOR, parse_fields("""

@@ -14,7 +14,7 @@
  *               (sigmoid, tanh, power, ...), and the conversions of BINARY
  *   SELECT      4, and the conversions of BINARY
  *   CONVERT     4: float32 is what it goes through
- *   RESIZE      nearest b; bilinear 4 taps of b and 4 to round
+ *   RESIZE      nearest b; else b at each row times column tap, and 4 to round
  *   SOFTMAX     b for the maximum, 4 for exponential and sum, 4 to scale
  *   GATHER      b an element moved, 4 an index
  */
@@ -187,8 +187,8 @@ static double convert_cycles(const npu_record_core *core, const npu_instruction 
 static double resize_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_resize *op = (const npu_resize *)(const void *)instruction;
     double outputs = (double)op->output_height * op->output_width * op->channels;
-    double bytes = npu_type_bytes(op->data_type);
-    double lanes = op->function == NPU_RESIZE_NEAREST ? bytes : 4 * bytes + 4;
+    double bytes = npu_type_bytes(op->input_type), taps = (double)op->row_taps * op->column_taps;
+    double lanes = op->function == NPU_RESIZE_NEAREST ? bytes : taps * bytes + 4;
     return vector_cycles(core, cost, outputs * lanes, NULL, 0);
 }
 

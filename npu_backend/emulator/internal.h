@@ -20,7 +20,7 @@
 /* Scratchpads are followed by this many readable bytes, so that a vector load of the last element stays in bounds. */
 #define NPU_SPM_SLACK_BYTES 64u
 #define NPU_MAX_REGIONS 8
-#define NPU_RESIZE_ENTRY_BYTES 16u /* of the tables of a RESIZE */
+#define NPU_RESIZE_TAP_BYTES 8u /* of the tables of a RESIZE */
 
 /* A growable 64-byte aligned workspace, one per worker thread. */
 typedef struct {

@@ -117,7 +117,8 @@ enum {
 enum {
     NPU_RESIZE_NEAREST = 0,
     NPU_RESIZE_BILINEAR = 1,
-    NPU_RESIZE_COUNT = 2
+    NPU_RESIZE_SEPARABLE = 2,
+    NPU_RESIZE_COUNT = 3
 };
 
 enum {
@@ -518,17 +519,21 @@ typedef struct {
     uint32_t output_height;
     uint32_t output_width;
     uint32_t channels;
-    uint32_t row_table; /* per output row: u32 first and second source row of the whole input, f32 weights of both */
+    uint32_t row_table; /* per output row: a u32 source row of the whole input for each tap, then their f32 weights */
     uint32_t column_table; /* the same for columns */
+    uint32_t row_taps;
+    uint32_t column_taps;
     uint32_t input_row_origin; /* row of the whole input that `input` points at */
     uint32_t input_column_origin;
     uint32_t function; /* ResizeFunction */
-    uint32_t data_type; /* DataType of input and output; nearest: any of 1, 2 or 4 bytes, bilinear: 8-bit */
-    int32_t input_zero_point; /* from here on of bilinear only */
+    uint32_t input_type; /* DataType */
+    uint32_t output_type;
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
     float output_scale;
-    uint32_t reserved21;
+    float extrapolation; /* the value where all weights of the row or of the column are 0 */
+    uint32_t reserved25;
 } npu_resize;
 
 /* softmax of quantised rows */

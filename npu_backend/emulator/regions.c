@@ -183,13 +183,13 @@ static void add_mean(region_list *list, const npu_mean *op) {
 }
 
 static void add_resize(region_list *list, const npu_resize *op) {
-    uint64_t pixel_bytes = (uint64_t)op->channels * npu_type_bytes(op->data_type);
+    uint64_t pixel_bytes = (uint64_t)op->channels * npu_type_bytes(op->input_type);
     add_map(list, op->input, op->input_height, op->input_row_bytes, op->input_width, op->input_column_bytes,
             pixel_bytes, 0);
-    add(list, op->row_table, (uint64_t)op->output_height * NPU_RESIZE_ENTRY_BYTES, 0);
-    add(list, op->column_table, (uint64_t)op->output_width * NPU_RESIZE_ENTRY_BYTES, 0);
+    add(list, op->row_table, (uint64_t)op->output_height * op->row_taps * NPU_RESIZE_TAP_BYTES, 0);
+    add(list, op->column_table, (uint64_t)op->output_width * op->column_taps * NPU_RESIZE_TAP_BYTES, 0);
     add_map(list, op->output, op->output_height, op->output_row_bytes, op->output_width, op->output_column_bytes,
-            pixel_bytes, 1);
+            (uint64_t)op->channels * npu_type_bytes(op->output_type), 1);
 }
 
 static void add_softmax(region_list *list, const npu_softmax *op) {

@@ -7,27 +7,31 @@ static int is_present(uint32_t position, uint32_t origin, uint32_t extent) {
     return position >= origin && position - origin < extent;
 }
 
-/* The tables of a RESIZE are data, so they can only be checked when it runs. A source of weight zero may be absent. */
-static int sources_are_present(const npu_resize *op, const uint8_t *table, uint32_t count, uint32_t origin,
-                               uint32_t extent) {
+/* A source of weight zero may be absent. */
+static int tap_is_present(const uint8_t *entry, uint32_t taps, uint32_t tap, uint32_t origin, uint32_t extent) {
+    uint32_t position;
+    float weight;
+    memcpy(&position, entry + 4 * (size_t)tap, sizeof position);
+    memcpy(&weight, entry + 4 * ((size_t)taps + tap), sizeof weight);
+    return weight == 0.0f || is_present(position, origin, extent);
+}
+
+static int sources_are_present(const uint8_t *table, uint32_t count, uint32_t taps, uint32_t origin, uint32_t extent) {
     for (uint32_t i = 0; i < count; ++i) {
-        uint32_t position[2];
-        float weight[2] = {1.0f, 0.0f};
-        memcpy(position, table + (size_t)i * NPU_RESIZE_ENTRY_BYTES, sizeof position);
-        if (op->function != NPU_RESIZE_NEAREST) {
-            memcpy(weight, table + (size_t)i * NPU_RESIZE_ENTRY_BYTES + sizeof position, sizeof weight);
-        }
-        if ((weight[0] != 0.0f && !is_present(position[0], origin, extent)) ||
-            (weight[1] != 0.0f && !is_present(position[1], origin, extent))) {
-            return 0;
+        for (uint32_t tap = 0; tap < taps; ++tap) {
+            if (!tap_is_present(table + (size_t)i * taps * NPU_RESIZE_TAP_BYTES, taps, tap, origin, extent)) {
+                return 0;
+            }
         }
     }
     return 1;
 }
 
 static int tables_are_valid(const npu_resize *op, const uint8_t *spm) {
-    return sources_are_present(op, spm + op->row_table, op->output_height, op->input_row_origin, op->input_height) &&
-           sources_are_present(op, spm + op->column_table, op->output_width, op->input_column_origin, op->input_width);
+    return sources_are_present(spm + op->row_table, op->output_height, op->row_taps, op->input_row_origin,
+                               op->input_height) &&
+           sources_are_present(spm + op->column_table, op->output_width, op->column_taps, op->input_column_origin,
+                               op->input_width);
 }
 
 npu_status npu_check_data(const npu_program *program, const npu_stream *stream, const npu_instruction *instruction,

@@ -55,10 +55,12 @@ static int check_convert(const context *at, const npu_convert *op) {
            check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
 }
 
-static int check_bilinear(const context *at, const npu_resize *op) {
-    return code(at, "input_zero_point", op->input_zero_point, op->data_type) &&
-           code(at, "output_zero_point", op->output_zero_point, op->data_type) &&
-           scales_are_valid(at, op->input_scale, op->output_scale);
+static int check_taps(const context *at, const npu_resize *op) {
+    int64_t low = op->function == NPU_RESIZE_BILINEAR ? 2 : 1;
+    int64_t high = op->function == NPU_RESIZE_SEPARABLE ? MAX_KERNEL : low;
+    return between(at, "row_taps", op->row_taps, low, high) && between(at, "column_taps", op->column_taps, low, high) &&
+           (op->function != NPU_RESIZE_NEAREST || op->input_type == op->output_type ||
+            refuse(at, "nearest takes one type to another"));
 }
 
 static int check_resize(const context *at, const npu_resize *op) {
@@ -73,8 +75,9 @@ static int check_resize(const context *at, const npu_resize *op) {
            aligned(at, "row_table is not 4-byte aligned", op->row_table) &&
            aligned(at, "column_table is not 4-byte aligned", op->column_table) &&
            between(at, "function", op->function, 0, NPU_RESIZE_COUNT - 1) &&
-           one_of_types(at, "data_type", op->data_type, op->function == NPU_RESIZE_NEAREST ? ALL_TYPES : BYTE_TYPES) &&
-           (op->function == NPU_RESIZE_NEAREST || check_bilinear(at, op));
+           check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point) &&
+           check_taps(at, op);
 }
 
 static int check_softmax(const context *at, const npu_softmax *op) {

@@ -1,106 +1,157 @@
-/* RESIZE: nearest and bilinear interpolation by tables; npu_backend/ops/numerics_resize.py. */
-#include "vector.h"
-
-typedef struct { /* a row of a table, positions in the tile */
-    size_t low;
-    size_t high;
-    float low_weight;
-    float high_weight;
-} source;
+/* RESIZE: interpolation whose sources and weights stand in tables. */
+#include "element.h"
 
 typedef struct {
-    npu_code code;
-    int32_t zero_point;
-    float input_scale;
-    float output_scale;
-    int32_t output_zero_point;
-    float low;
-    float high;
-} constants;
+    npu_element input;
+    npu_element output;
+} elements;
 
-typedef struct { /* the four neighbours of an output pixel, left to right, top to bottom, and their weights */
-    const uint8_t *pixel[4];
-    float weight[4];
-} corners;
+/* A row of a table: source positions, then their weights. */
+typedef struct {
+    const uint8_t *entry;
+    uint32_t count;
+    uint32_t origin;
+    uint32_t length; /* positions that are present from the origin on */
+    size_t step_bytes;
+} taps;
 
-/* The table is data: a source outside the tile is taken for its nearest row. */
-static size_t inside(uint32_t index, uint32_t origin, uint32_t length) {
-    if (index < origin) {
-        return 0;
+NPU_INLINE float weight_of(const taps *axis, uint32_t tap) {
+    return npu_load_f32(axis->entry + 4 * ((size_t)axis->count + tap));
+}
+
+/* The table is data: a source that is not present is taken for its nearest one. */
+NPU_INLINE size_t offset_of(const taps *axis, uint32_t tap) {
+    uint32_t position;
+    memcpy(&position, axis->entry + 4 * (size_t)tap, sizeof position);
+    uint32_t inside = position < axis->origin ? 0 : position - axis->origin;
+    return (inside < axis->length ? inside : axis->length - 1) * axis->step_bytes;
+}
+
+static int is_outside(const taps *axis) {
+    for (uint32_t tap = 0; tap < axis->count; ++tap) {
+        if (weight_of(axis, tap) != 0.0f) {
+            return 0;
+        }
     }
-    return index - origin < length ? index - origin : length - 1;
+    return 1;
 }
 
-static source source_at(const uint8_t *table, uint32_t index, uint32_t origin, uint32_t length) {
-    const uint8_t *entry = table + (size_t)index * 16;
-    uint32_t rows[2];
-    memcpy(rows, entry, sizeof rows);
-    source at = {inside(rows[0], origin, length), inside(rows[1], origin, length), npu_load_f32(entry + 8),
-                 npu_load_f32(entry + 12)};
-    return at;
-}
-
-NPU_INLINE float dequantized(uint8_t byte, const constants *k) {
-    return (float)npu_subtract(npu_decode(byte, k->code), k->zero_point) * k->input_scale;
-}
-
-NPU_INLINE void bilinear_lanes(const corners *at, size_t channel, size_t lanes, const constants *k, uint8_t *output) {
+NPU_INLINE void add_product(const uint8_t *from, const npu_element *element, float weight, size_t lanes, float *sum) {
+    float values[NPU_LANES];
+    npu_read_lanes(element, from, lanes, values);
     for (size_t lane = 0; lane < lanes; ++lane) {
-        float value = at->weight[0] * dequantized(at->pixel[0][channel + lane], k);
-        value += at->weight[1] * dequantized(at->pixel[1][channel + lane], k);
-        value += at->weight[2] * dequantized(at->pixel[2][channel + lane], k);
-        value += at->weight[3] * dequantized(at->pixel[3][channel + lane], k);
-        int32_t rounded = npu_round(npu_clamp(value / k->output_scale, k->low, k->high));
-        output[lane] = (uint8_t)npu_add(rounded, k->output_zero_point);
+        sum[lane] += weight * values[lane];
     }
 }
 
-NPU_INLINE void bilinear_body(const corners *corner, size_t channels, const constants *prepared,
-                              uint8_t *restrict output) {
-    const constants k = *prepared;
-    const corners at = *corner;
-#define BILINEAR(channel, lanes, to) bilinear_lanes(&at, channel, lanes, &k, to)
-    NPU_FOR_LANES(channels, output, BILINEAR);
-#undef BILINEAR
+/* The weights' products first; -0 as a start leaves the first product as it is. */
+NPU_INLINE void bilinear_lanes(const taps *row, const taps *column, const uint8_t *from, size_t lanes,
+                               const elements *types, uint8_t *to) {
+    float sum[NPU_LANES];
+    for (size_t lane = 0; lane < lanes; ++lane) {
+        sum[lane] = -0.0f;
+    }
+    for (uint32_t i = 0; i < 2; ++i) {
+        for (uint32_t j = 0; j < 2; ++j) {
+            const uint8_t *at = from + offset_of(row, i) + offset_of(column, j);
+            add_product(at, &types->input, weight_of(column, j) * weight_of(row, i), lanes, sum);
+        }
+    }
+    npu_write_lanes(&types->output, sum, lanes, to);
 }
 
-NPU_LEVELS(bilinear, (const corners *corner, size_t channels, const constants *k, uint8_t *restrict output),
-           (corner, channels, k, output))
+/* A sum of the rows' sums; taps of weight 0 are left out, since they may be absent. */
+NPU_INLINE void separable_lanes(const taps *row, const taps *column, const uint8_t *from, size_t lanes,
+                                const elements *types, uint8_t *to) {
+    float total[NPU_LANES] = {0.0f};
+    for (uint32_t i = 0; i < row->count; ++i) {
+        float line[NPU_LANES] = {0.0f}, row_weight = weight_of(row, i);
+        if (row_weight == 0.0f) {
+            continue;
+        }
+        for (uint32_t j = 0; j < column->count; ++j) {
+            float weight = weight_of(column, j);
+            if (weight != 0.0f) {
+                add_product(from + offset_of(row, i) + offset_of(column, j), &types->input, weight, lanes, line);
+            }
+        }
+        for (size_t lane = 0; lane < lanes; ++lane) {
+            total[lane] += row_weight * line[lane];
+        }
+    }
+    npu_write_lanes(&types->output, total, lanes, to);
+}
 
-static void nearest_row(const npu_resize *op, const uint8_t *spm, const uint8_t *input, uint8_t *output) {
-    size_t bytes = (size_t)op->channels * npu_type_bytes(op->data_type);
-    for (uint32_t column = 0; column < op->output_width; ++column) {
-        source at = source_at(spm + op->column_table, column, op->input_column_origin, op->input_width);
-        memcpy(output + (size_t)column * op->output_column_bytes, input + at.low * op->input_column_bytes, bytes);
+/* Blocks of fixed width become registers. */
+#define FOR_BLOCKS(function)                                                                              \
+    const elements types = *given;                                                                        \
+    size_t done = 0;                                                                                      \
+    for (; channels - done >= NPU_LANES; done += NPU_LANES) {                                             \
+        function(row, column, from + done * types.input.bytes, NPU_LANES, &types, to + done * types.output.bytes); \
+    }                                                                                                     \
+    for (; channels - done >= 16; done += 16) {                                                           \
+        function(row, column, from + done * types.input.bytes, 16, &types, to + done * types.output.bytes); \
+    }                                                                                                     \
+    function(row, column, from + done * types.input.bytes, channels - done, &types, to + done * types.output.bytes)
+
+#define PIXEL                                                                                               \
+    (const taps *row, const taps *column, const uint8_t *from, size_t channels, const elements *given, uint8_t *to)
+
+NPU_INLINE void bilinear_body PIXEL {
+    FOR_BLOCKS(bilinear_lanes);
+}
+
+NPU_INLINE void separable_body PIXEL {
+    FOR_BLOCKS(separable_lanes);
+}
+
+NPU_LEVELS(bilinear, PIXEL, (row, column, from, channels, given, to))
+NPU_LEVELS(separable, PIXEL, (row, column, from, channels, given, to))
+
+static void nearest PIXEL {
+    memcpy(to, from + offset_of(row, 0) + offset_of(column, 0), channels * given->input.bytes);
+}
+
+static void fill(const elements *types, float value, size_t channels, uint8_t *to) {
+    for (size_t channel = 0; channel < channels; ++channel) {
+        npu_write_lanes(&types->output, &value, 1, to + channel * types->output.bytes);
     }
 }
 
-static void bilinear_row(const npu_resize *op, const uint8_t *spm, source row, const constants *k, uint32_t level,
-                         uint8_t *output) {
-    const uint8_t *top = spm + op->input + row.low * op->input_row_bytes;
-    const uint8_t *bottom = spm + op->input + row.high * op->input_row_bytes;
-    for (uint32_t column = 0; column < op->output_width; ++column) {
-        source at = source_at(spm + op->column_table, column, op->input_column_origin, op->input_width);
-        size_t left = at.low * op->input_column_bytes, right = at.high * op->input_column_bytes;
-        corners corner = {{top + left, top + right, bottom + left, bottom + right},
-                          {at.low_weight * row.low_weight, at.high_weight * row.low_weight,
-                           at.low_weight * row.high_weight, at.high_weight * row.high_weight}};
-        bilinear_levels[level - 1](&corner, op->channels, k, output + (size_t)column * op->output_column_bytes);
+typedef void (*pixel_function) PIXEL;
+
+static pixel_function function_of(uint32_t function, uint32_t level) {
+    switch (function) {
+    case NPU_RESIZE_NEAREST: return nearest;
+    case NPU_RESIZE_BILINEAR: return bilinear_levels[level - 1];
+    default: return separable_levels[level - 1];
     }
+}
+
+static taps taps_at(const uint8_t *table, uint32_t index, uint32_t count, uint32_t origin, uint32_t length,
+                    uint32_t step_bytes) {
+    taps axis = {table + (size_t)index * count * NPU_RESIZE_TAP_BYTES, count, origin, length, step_bytes};
+    return axis;
 }
 
 npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    constants k = {npu_code_of(op->data_type), op->input_zero_point, op->input_scale, op->output_scale,
-                   op->output_zero_point, npu_type_low(op->data_type) - (float)op->output_zero_point,
-                   npu_type_high(op->data_type) - (float)op->output_zero_point};
-    for (uint32_t row = 0; row < op->output_height; ++row) {
-        source at = source_at(spm + op->row_table, row, op->input_row_origin, op->input_height);
-        uint8_t *output = spm + op->output + (size_t)row * op->output_row_bytes;
-        if (op->function == NPU_RESIZE_NEAREST) {
-            nearest_row(op, spm, spm + op->input + at.low * op->input_row_bytes, output);
-        } else {
-            bilinear_row(op, spm, at, &k, level, output);
+    const elements types = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
+                            npu_element_of(op->output_type, op->output_scale, op->output_zero_point)};
+    const pixel_function function = function_of(op->function, level);
+    for (uint32_t y = 0; y < op->output_height; ++y) {
+        taps row = taps_at(spm + op->row_table, y, op->row_taps, op->input_row_origin, op->input_height,
+                           op->input_row_bytes);
+        int row_is_outside = is_outside(&row);
+        for (uint32_t x = 0; x < op->output_width; ++x) {
+            taps column = taps_at(spm + op->column_table, x, op->column_taps, op->input_column_origin, op->input_width,
+                                  op->input_column_bytes);
+            uint8_t *to = spm + op->output + (size_t)y * op->output_row_bytes + (size_t)x * op->output_column_bytes;
+            if (row_is_outside || is_outside(&column)) {
+                fill(&types, op->extrapolation, op->channels, to);
+            } else {
+                function(&row, &column, spm + op->input, op->channels, &types, to);
+            }
         }
     }
     return NPU_OK;

@@ -108,9 +108,10 @@ class ConcatAttributes:
 
 @dataclass(frozen=True)
 class ResizeAttributes:
-    """A 2-D resize. `function`: ``nearest`` or ``bilinear``; the rest are ONNX's own words.
+    """A 2-D resize. `function`: ``nearest``, ``bilinear`` or ``cubic``; the rest are ONNX's own words.
 
-    `scales` are those of height and width as ONNX computes coordinates with them.
+    `scales` are those of height and width as ONNX computes coordinates with them. `roi` (first row, first column, last
+    row, last column, as shares of the input) and `extrapolation` belong to ``tf_crop_and_resize``.
     """
 
     function: str
@@ -118,6 +119,11 @@ class ResizeAttributes:
     scales: tuple[float, float]
     coordinate_mode: str = "half_pixel"
     nearest_mode: str = "round_prefer_floor"
+    cubic_coefficient: float = -0.75
+    exclude_outside: bool = False
+    antialias: bool = False
+    roi: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    extrapolation: float = 0.0
 
 
 @dataclass(frozen=True)

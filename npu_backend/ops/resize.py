@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.isa import DATA_TYPES, ResizeFunction
+from npu_backend.ops import numerics_core
 from npu_backend.ops import numerics_resize as numerics
 from npu_backend.ops.attributes import ResizeAttributes
 from npu_backend.ops.base import LoweredInstruction, OpSpec, PackedConstant, Tile, register
-from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.elementwise import element_fields
 from npu_backend.ops.windows import at_batch
-
-_TABLE_ROW = np.dtype([("first", "<u4"), ("second", "<u4"), ("first_weight", "<f4"), ("second_weight", "<f4")])
 
 
 @register
 class Resize2d(OpSpec):
-    """Nearest or bilinear interpolation in every coordinate mode of ONNX Runtime's 2-D kernels."""
+    """Interpolation in every coordinate mode of ONNX Runtime's 2-D kernels."""
 
     kind = "resize2d"
-    meaning = "2-D resize, nearest and bilinear, with half_pixel, pytorch_half_pixel, align_corners and asymmetric"
+    meaning = "2-D resize: nearest, bilinear, cubic, antialiased, in every coordinate mode"
+    forms = tuple(DATA_TYPES)
 
     def infer_shape(
         self, attributes: ResizeAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
@@ -34,13 +36,16 @@ class Resize2d(OpSpec):
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """As ONNX Runtime's Resize between dequantise and quantise."""
-        rows, columns = (_taps(graph, op, axis) for axis in (0, 1))
-        if op.attributes.function == "nearest":
-            return numerics.resize_nearest(inputs[0], rows.low, columns.low)
-        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
-        return numerics.resize_linear(
-            inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point, rows, columns
-        )
+        rows, columns = _taps(graph, op)
+        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        filling = numerics_core.encode(np.float32(op.attributes.extrapolation), y)
+        if _function(graph, op) is ResizeFunction.NEAREST:
+            result: Any = numerics.resize_nearest(inputs[0], rows.positions[:, 0], columns.positions[:, 0])
+        else:
+            function = numerics.bilinear if _function(graph, op) is ResizeFunction.BILINEAR else numerics.separable
+            real = function(numerics_core.decode(inputs[0], x.quantization), rows, columns)
+            result = numerics_core.encode(real, y)
+        return np.where(numerics.outside(rows, columns)[:, :, None], filling, result)
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
         """Every axis."""
@@ -50,25 +55,25 @@ class Resize2d(OpSpec):
     def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
         """From the lowest to the highest neighbour of the box."""
         box = out_box
-        for axis in (0, 1):
-            taps, part = _taps(graph, op, axis), slice(*out_box.interval(axis + 1))
-            box = box.with_interval(axis + 1, int(taps.low[part].min()), int(taps.high[part].max()) + 1)
+        for axis, taps in enumerate(_taps(graph, op), 1):
+            start, stop = out_box.interval(axis)
+            used = taps.positions[start:stop]
+            box = box.with_interval(axis, int(used.min()), int(used.max()) + 1)
         return (box,)
 
     def constants(self, graph: Graph, op: Op) -> tuple[PackedConstant, ...]:
         """One table row per output row, and one per output column."""
-        return tuple(PackedConstant(_table(_taps(graph, op, axis)), axis + 1) for axis in (0, 1))
+        return tuple(PackedConstant(_table(taps), axis) for axis, taps in enumerate(_taps(graph, op), 1))
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """One instruction per image."""
-        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
-        origin = tile.inputs[0].box.starts
+        origin, taps = tile.inputs[0].box.starts, _taps(graph, op)
         fields = {
             "row_table": tile.constants[0].address, "column_table": tile.constants[1].address,
-            "input_row_origin": origin[1], "input_column_origin": origin[2],
-            "function": ResizeFunction[op.attributes.function.upper()], "data_type": DATA_TYPES[x.dtype],
-            "input_scale": quantization_of(x).scale, "input_zero_point": quantization_of(x).zero_point,
-            "output_scale": quantization_of(y).scale, "output_zero_point": quantization_of(y).zero_point,
+            "row_taps": taps[0].weights.shape[1], "column_taps": taps[1].weights.shape[1],
+            "input_row_origin": origin[1], "input_column_origin": origin[2], "function": _function(graph, op),
+            "extrapolation": op.attributes.extrapolation,
+            **element_fields("input", graph.tensor(op.inputs[0])), **element_fields("output", graph.tensor(op.output)),
         }  # fmt: skip
         lowered = []
         for image in range(*tile.output.box.interval(0)):
@@ -84,18 +89,44 @@ class Resize2d(OpSpec):
         return tuple(lowered)
 
 
-def _taps(graph: Graph, op: Op, axis: int) -> numerics.LinearTaps:
-    """Both neighbours and weights of every output position; nearest has one neighbour of weight 1."""
-    a: ResizeAttributes = op.attributes
-    lengths = graph.tensor(op.inputs[0]).shape[axis + 1], a.output_size[axis]
+def _function(graph: Graph, op: Op) -> ResizeFunction:
+    x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+    counts = [taps.weights.shape[1] for taps in _taps(graph, op)]
+    if counts == [1, 1] and (x.dtype, x.quantization) == (y.dtype, y.quantization):
+        return ResizeFunction.NEAREST
+    is_bilinear = op.attributes.function == "bilinear" and not op.attributes.antialias and counts == [2, 2]
+    return ResizeFunction.BILINEAR if is_bilinear else ResizeFunction.SEPARABLE
+
+
+def _taps(graph: Graph, op: Op) -> tuple[numerics.Taps, numerics.Taps]:
+    _, height, width, _ = graph.tensor(op.inputs[0]).shape
+    return resize_taps(op.attributes, (height, width))
+
+
+@lru_cache(maxsize=128)
+def resize_taps(a: ResizeAttributes, size: tuple[int, int]) -> tuple[numerics.Taps, numerics.Taps]:
+    """Neighbours and weights of every output row and column of an input of this height and width.
+
+    ONNX Runtime copies an image whose size stays, whatever its scales.
+    """
+    if a.output_size == size:
+        return numerics.identity_taps(size[0]), numerics.identity_taps(size[1])
+    return _axis_taps(a, 0, size[0]), _axis_taps(a, 1, size[1])
+
+
+def _axis_taps(a: ResizeAttributes, number: int, length: int) -> numerics.Taps:
+    roi = a.roi[number], a.roi[number + 2]
+    axis = numerics.Axis(length, a.output_size[number], a.coordinate_mode, a.scales[number], roi)  # type: ignore[arg-type]
+    if a.function == "nearest":
+        return numerics.nearest_taps(axis, a.nearest_mode)  # type: ignore[arg-type]
+    if a.antialias:
+        return numerics.antialias_taps(axis, a.function, a.cubic_coefficient, a.exclude_outside)
     if a.function == "bilinear":
-        return numerics.linear_taps(*lengths, a.coordinate_mode, a.scales[axis])  # type: ignore[arg-type]
-    index = numerics.nearest_indices(*lengths, a.coordinate_mode, a.nearest_mode, a.scales[axis])  # type: ignore[arg-type]
-    return numerics.LinearTaps(index, index, np.ones(len(index), np.float32), np.zeros(len(index), np.float32))
+        return numerics.linear_taps(axis)
+    return numerics.cubic_taps(axis, a.cubic_coefficient, a.exclude_outside)
 
 
-def _table(taps: numerics.LinearTaps) -> np.ndarray:
-    table = np.empty(len(taps.low), _TABLE_ROW)
-    for name, values in zip(_TABLE_ROW.names or (), taps):
-        table[name] = values
-    return table.view(np.uint8).reshape(len(table), -1)
+def _table(taps: numerics.Taps) -> np.ndarray:
+    """Per output position: all source positions, then all weights."""
+    halves = taps.positions.astype("<i4").view(np.uint8), taps.weights.astype("<f4").view(np.uint8)
+    return np.concatenate(halves, axis=1)

@@ -213,7 +213,8 @@ def resize_with_table(rows: list[tuple[int, int, float, float]]) -> bytes:
     assembly.load(0, 0, 256, len(table)).load(0, 1024, 0, 2).sync(0, (0, LOAD), (0, VECTOR))
     assembly.emit(0, VECTOR, "RESIZE", input=0, input_row_bytes=1, input_column_bytes=1, output=16, output_row_bytes=1,
                   output_column_bytes=1, input_height=2, input_width=1, output_height=len(rows), output_width=1,
-                  channels=1, row_table=256, column_table=256 + 16 * len(rows), function=1, input_scale=1.0,
+                  channels=1, row_table=256, column_table=256 + 16 * len(rows), function=1, row_taps=2, column_taps=2,
+                  input_scale=1.0,
                   output_scale=1.0)  # fmt: skip
     return assembly.sync(1, (0, VECTOR), (0, STORE)).store(0, 2048, 16, len(rows)).build()
 

@@ -83,7 +83,9 @@ def convert(source: DataType, output: DataType) -> Instruction:
 
 
 def resize(function: ResizeFunction) -> Instruction:
-    return instruction("RESIZE", output_height=4, output_width=4, channels=16, function=function)
+    taps = {ResizeFunction.NEAREST: 1, ResizeFunction.BILINEAR: 2, ResizeFunction.SEPARABLE: 4}[function]
+    return instruction("RESIZE", output_height=4, output_width=4, channels=16, function=function, row_taps=taps,
+                       column_taps=taps)  # fmt: skip
 
 
 COMPUTE: list[tuple[str, Instruction, float]] = [
@@ -155,6 +157,7 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     ),
     ("nearest", resize(ResizeFunction.NEAREST), 256 / 32 + 3),
     ("bilinear", resize(ResizeFunction.BILINEAR), 256 * 8 / 32 + 3),  # four taps and the rounding in 4 bytes
+    ("cubic", resize(ResizeFunction.SEPARABLE), 256 * 20 / 32 + 3),
     ("softmax", instruction("SOFTMAX", counts=(1, 1, 4), length=64), 256 * 9 / 32 + 3),
 ]
 

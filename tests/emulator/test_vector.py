@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npu_backend.isa import PoolFunction, ResizeFunction
+from npu_backend.isa import PoolFunction
 from npu_backend.ops import numerics_pool as pool
-from npu_backend.ops import numerics_resize as resize
 from npu_backend.ops import numerics_softmax as softmax
 from tests.emulator.operands import (
     LEVELS,
@@ -112,71 +111,6 @@ def test_mean(level: int, trial: int, float_mean: int) -> None:
               "input_type": TYPES[dtype], "output_type": TYPES[dtype], "input_zero_point": zeros[0],
               "output_zero_point": zeros[1], "input_scale": scales[0], "output_scale": scales[1],
               "float_mean": float_mean}  # fmt: skip
-    spm.check(level, output, expected, fields)
-
-
-def _taps_table(taps: resize.LinearTaps) -> np.ndarray:
-    columns = [taps.low, taps.high, taps.low_weight.view(np.int32), taps.high_weight.view(np.int32)]
-    return np.stack(columns, axis=1).astype(np.int32).view(np.uint8)
-
-
-def _resize_fields(source: Placed, output: Placed, tables: list[Placed], origin: tuple[int, int]) -> dict[str, object]:
-    return {"name": "RESIZE", **_image("input", source), **_image("output", output), "channels": output.shape[2],
-            "row_table": tables[0].address, "column_table": tables[1].address, "input_row_origin": origin[0],
-            "input_column_origin": origin[1]}  # fmt: skip
-
-
-@pytest.mark.parametrize("mode", ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"])
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_resize_bilinear(level: int, trial: int, mode: resize.CoordinateMode) -> None:
-    rng = np.random.default_rng(trial)
-    dtype = draw_dtype(rng)
-    values, (height, width) = draw_codes(rng, draw_shape(rng, (9, 9, 100)), dtype), draw_shape(rng, (20, 20))
-    scales, zeros = (draw_scale(rng), draw_scale(rng)), (draw_zero_point(rng, dtype), draw_zero_point(rng, dtype))
-    taps = resize.linear_taps(values.shape[0], height, mode), resize.linear_taps(values.shape[1], width, mode)
-    expected = resize.resize_linear(values[None], scales[0], zeros[0], scales[1], zeros[1], *taps)[0]
-    spm = Scratchpad(rng, 1 << 18)
-    first, last = int(rng.integers(height)), int(rng.integers(height))
-    rows = slice(min(first, last), max(first, last) + 1)
-    origin = int(taps[0].low[rows].min())
-    tile = values[origin : int(taps[0].high[rows].max()) + 1]
-    output, source = spm.place(np.zeros_like(expected[rows])), spm.place(tile)
-    tables = [spm.place(_taps_table(taps[0])[rows], gaps=False), spm.place(_taps_table(taps[1]), gaps=False)]
-    fields = _resize_fields(source, output, tables, (origin, 0)) | {
-        "function": ResizeFunction.BILINEAR, "data_type": TYPES[dtype], "input_scale": scales[0],
-        "output_scale": scales[1], "input_zero_point": zeros[0], "output_zero_point": zeros[1],
-    }  # fmt: skip
-    spm.check(level, output, expected[rows], fields)
-
-
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_resize_nearest(level: int, trial: int) -> None:
-    rng = np.random.default_rng(trial)
-    dtype: Any = np.dtype([np.uint8, np.int8, np.int16][trial % 3])
-    values, (height, width) = draw_codes(rng, draw_shape(rng, (9, 9, 100)), dtype), draw_shape(rng, (20, 20))
-    indices = [resize.nearest_indices(length, size, "half_pixel", "round_prefer_floor")
-               for length, size in zip(values.shape[:2], (height, width), strict=True)]  # fmt: skip
-    expected = resize.resize_nearest(values[None], indices[0], indices[1])[0]
-    spm = Scratchpad(rng, 1 << 18)
-    output, source = spm.place(np.zeros_like(expected)), spm.place(values)
-    ones = [np.ones(len(index), np.float32) for index in indices]
-    tables = [spm.place(_taps_table(resize.LinearTaps(index, index, one, one)), gaps=False)
-              for index, one in zip(indices, ones, strict=True)]  # fmt: skip
-    fields = _resize_fields(source, output, tables, (0, 0)) | {"function": ResizeFunction.NEAREST,
-                                                              "data_type": TYPES[dtype]}  # fmt: skip
-    spm.check(level, output, expected, fields)
-
-
-def test_resize_clamps_what_its_tables_say(level: int) -> None:
-    rng = np.random.default_rng(0)
-    values = draw_codes(rng, (3, 4, 5), np.dtype(np.uint8))
-    wild = np.array([0, 2**32 - 1, 7, 5, 3, 2**31], np.uint32).view(np.int32)
-    one = np.ones(len(wild), np.float32)
-    spm = Scratchpad(rng)
-    expected = values[np.clip(wild.view(np.uint32).astype(np.int64) - 4, 0, 2)][:, np.clip(wild.view(np.uint32), 0, 3)]
-    output, source = spm.place(np.zeros_like(expected)), spm.place(values)
-    table = spm.place(_taps_table(resize.LinearTaps(wild, wild, one, one)), gaps=False)
-    fields = _resize_fields(source, output, [table, table], (4, 0)) | {"function": ResizeFunction.NEAREST}
     spm.check(level, output, expected, fields)
 
 

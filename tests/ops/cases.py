@@ -8,15 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from npu_backend.ops.attributes import (
     PoolAttributes,
     ReduceAttributes,
-    ResizeAttributes,
     SoftmaxAttributes,
 )
-from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement
+from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement, cases_resize
 from tests.ops.case import Case, Shape, in_forms
 
 
@@ -28,13 +25,6 @@ def pool(label: str, shape: Shape, function: str, kernel: tuple[int, int], **att
 def reductions(label: str, shape: Shape, axes: tuple[int, ...]) -> tuple[Case, Case]:
     maximum = Case("reduce", f"maximum-{label}", (shape,), ReduceAttributes("maximum", axes), same_code=True)
     return maximum, Case("reduce", f"mean-{label}", (shape,), ReduceAttributes("mean", axes), output_code=(0.02, 113))
-
-
-def resize(label: str, shape: Shape, size: tuple[int, int], function: str, mode: str = "half_pixel",
-           nearest: str = "round_prefer_floor", scales: tuple[float, float] | None = None) -> Case:  # fmt: skip
-    factors = scales or tuple(float(np.float32(new) / np.float32(old)) for new, old in zip(size, shape[1:3]))
-    attributes = ResizeAttributes(function, size, factors, mode, nearest)  # type: ignore[arg-type]
-    return Case("resize2d", f"{function}-{label}", (shape,), attributes, same_code=function == "nearest")
 
 
 POOLS = (
@@ -53,17 +43,6 @@ POOLS = (
     *reductions("last", (5, 9, 77), (2,)),
     *reductions("first", (19, 270), (0,)),
     *reductions("all", (3, 8, 7), (0, 1, 2)),
-)
-
-RESIZES = (
-    resize("double", (1, 7, 9, 19), (14, 18), "nearest", "asymmetric", "floor"),
-    resize("odd", (2, 5, 7, 8), (13, 10), "nearest"),
-    resize("down", (1, 13, 11, 16), (6, 5), "nearest", "align_corners", "round_prefer_ceil"),
-    resize("ceil", (1, 6, 5, 17), (11, 7), "nearest", "half_pixel", "ceil"),
-    resize("double", (1, 7, 9, 19), (14, 18), "bilinear"),
-    resize("align", (1, 5, 6, 33), (17, 13), "bilinear", "align_corners"),
-    resize("pixel", (1, 1, 1, 40), (9, 8), "bilinear", "pytorch_half_pixel"),
-    resize("down", (2, 12, 9, 10), (5, 4), "bilinear", "asymmetric"),
 )
 
 SOFTMAXES = (
@@ -86,7 +65,6 @@ TURNED = tuple(
 
 QUANTIZED = (
     *POOLS,
-    *RESIZES,
     *SOFTMAXES,
     *TURNED,
 )
@@ -97,4 +75,5 @@ CASES: tuple[Case, ...] = (
     *cases_matmul.CASES,
     *cases_matrix.CASES,
     *cases_movement.CASES,
+    *cases_resize.CASES,
 )

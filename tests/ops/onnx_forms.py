@@ -12,11 +12,14 @@ from onnx import TensorProto
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
-from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement
+from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement, cases_resize
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
 # ONNX Runtime computes these in float; the rest is equal bit for bit.
 WITHIN_ONE_STEP = {"conv_transpose2d", "reduce"}
+
+# Their attributes are younger than opset 17.
+NEWER = {"resize2d"}
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
@@ -29,15 +32,6 @@ def emit_pool(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> st
     if a.function == "maximum":
         return onnx.op("MaxPool", *names, **window)
     return onnx.op("AveragePool", *names, count_include_pad=int(a.function == "average_window"), **window)
-
-
-def emit_resize(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    a = op.attributes
-    sizes = (*(graph.tensor(op.output).shape[axis] for axis in (0, 3)), *a.output_size)
-    mode = {"nearest": "nearest", "bilinear": "linear"}[a.function]
-    nearest = {"nearest_mode": a.nearest_mode} if a.function == "nearest" else {}
-    return onnx.op("Resize", names[0], "", "", onnx.constant(sizes, np.int64), mode=mode,
-                   coordinate_transformation_mode=a.coordinate_mode, **nearest)  # fmt: skip
 
 
 def emit_reduce(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
@@ -55,9 +49,9 @@ EMIT: dict[str, Emit] = {
     "pool2d": emit_pool,
     "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
     "reduce": emit_reduce,
-    "resize2d": emit_resize, "softmax": emit_softmax,
+    "softmax": emit_softmax,
     **cases_elementwise.EMIT, **cases_matmul.EMIT, **cases_matrix.EMIT,
-    **cases_movement.EMIT,
+    **cases_movement.EMIT, **cases_resize.EMIT,
 }  # fmt: skip
 # They keep the bytes, or look them up; NumPy's own function is the judge.
 MOVEMENTS = {"reshape", "table"}
@@ -99,7 +93,7 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
     if output.dtype == "float16":
         result = onnx.op("Cast", onnx.op("Cast", result, to=TensorProto.FLOAT16), to=TensorProto.FLOAT)
     dtype = np.float32 if output.quantization or output.dtype == "float16" else output.dtype
-    value = onnx.run(result, dtype, 21 if sixteen_bit else 17)
+    value = onnx.run(result, dtype, 21 if sixteen_bit or op.kind in NEWER else 17)
     value = value.astype(np.float16) if output.dtype == "float16" else value
     return value.transpose(TO_CHANNELS_LAST) if value.ndim == 4 else value
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import onnxruntime
 import pytest
@@ -13,13 +10,10 @@ from hypothesis import strategies as st
 
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_pool as pool
-from npu_backend.ops import numerics_resize as resize
 from npu_backend.ops import numerics_softmax
 from tests.ops.onnx_reference import (
     Attributes,
     F,
-    Graph,
-    Quantization,
     assert_within_one_step,
     draw_code,
     draw_image,
@@ -101,83 +95,6 @@ def test_reduce_mean_is_within_one_step(rng: np.random.Generator, dtype: np.dtyp
     else:
         expected = to_nhwc(reference("ReduceMean", [(to_nchw(values), x)], y, axes=[2, 3]))
     assert_within_one_step(pool.reduce_mean(values, *x, *y), expected, 0.1)
-
-
-# resize
-
-COORDINATES: list[resize.CoordinateMode] = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
-ROUNDINGS: list[resize.NearestMode] = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
-# An older release takes a tie that float32 puts a step beside one half for none.
-COMPARABLE = ROUNDINGS[:2] if OLDER else ROUNDINGS
-
-
-@pytest.mark.parametrize("mode", COORDINATES)
-@pytest.mark.parametrize("rounding", ROUNDINGS)
-def test_nearest_indices(mode: resize.CoordinateMode, rounding: resize.NearestMode) -> None:
-    if rounding not in COMPARABLE:
-        pytest.skip(f"ONNX Runtime {onnxruntime.__version__} rounds near ties otherwise than 1.32")
-    rng = np.random.default_rng(4)
-    # The pairs whose coordinates fall a float32 step beside a tie, then any.
-    lengths = [(7, 2), (7, 38), (10, 12), (13, 14), (15, 18), (20, 6), (25, 54), (26, 64)]
-    lengths += [(int(a), int(b)) for a, b in rng.integers(1, 300, (40, 2))]
-    for before, after in lengths:
-        graph = Graph()
-        x = graph.input(np.arange(before, dtype=F).reshape(1, 1, 1, before))
-        sizes = graph.constant(np.array([1, 1, 1, after]))
-        attributes = {"coordinate_transformation_mode": mode, "nearest_mode": rounding}
-        expected = graph.run(graph.op("Resize", x, "", "", sizes, mode="nearest", **attributes), F)
-        np.testing.assert_array_equal(resize.nearest_indices(before, after, mode, rounding), expected.ravel())
-
-
-def resized(values: np.ndarray, x: Quantization, y: Quantization, kind: str, lengths: Sequence[int], **how: str) -> Any:
-    sizes = np.array([1, values.shape[3], *lengths])
-    expected = reference("Resize", [(to_nchw(values), x)], y, [None, None, sizes], mode=kind, **how)
-    return to_nhwc(expected)
-
-
-@given(seeds, dtypes, st.sampled_from(COORDINATES), st.sampled_from(COMPARABLE))
-def test_resize_nearest(
-    rng: np.random.Generator, dtype: np.dtype, mode: resize.CoordinateMode, rounding: resize.NearestMode
-) -> None:
-    values, x = draw_image(rng, dtype), draw_code(rng, dtype)
-    y = x if rng.integers(2) else near(rng, x, dtype)
-    lengths = [int(v) for v in rng.integers(1, 40, 2)]
-    rows, columns = (
-        resize.nearest_indices(before, after, mode, rounding)
-        for before, after in zip(values.shape[1:3], lengths, strict=True)
-    )
-    expected = resized(values, x, y, "nearest", lengths, coordinate_transformation_mode=mode, nearest_mode=rounding)
-    np.testing.assert_array_equal(core.requantize(resize.resize_nearest(values, rows, columns), *x, *y), expected)
-
-
-@settings(max_examples=200)
-@given(seeds, dtypes, st.sampled_from(COORDINATES), st.booleans())
-def test_resize_linear(
-    rng: np.random.Generator, dtype: np.dtype, mode: resize.CoordinateMode, integer_factor: bool
-) -> None:
-    values, x = draw_image(rng, dtype), draw_code(rng, dtype)
-    y = x if rng.integers(2) else near(rng, x, dtype)
-    before = values.shape[1:3]
-    lengths = [int(v) for v in (before * rng.integers(1, 5, 2) if integer_factor else rng.integers(1, 40, 2))]
-    rows, columns = (resize.linear_taps(a, b, mode) for a, b in zip(before, lengths, strict=True))
-    expected = resized(values, x, y, "linear", lengths, coordinate_transformation_mode=mode)
-    np.testing.assert_array_equal(resize.resize_linear(values, *x, *y, rows, columns), expected)
-
-
-@given(seeds, st.sampled_from(COORDINATES))
-def test_resize_linear_between_convolutions(rng: np.random.Generator, mode: resize.CoordinateMode) -> None:
-    """Channels last, as ONNX Runtime's layout pass leaves it, and by a scale input."""
-    dtype = np.dtype(np.uint8)
-    values, x, y = draw_image(rng, dtype), draw_code(rng, dtype), draw_code(rng, dtype)
-    scales = [F(2), F(1.5)]
-    rows, columns = (
-        resize.linear_taps(before, int(factor * before), mode, float(factor))
-        for before, factor in zip(values.shape[1:3], scales, strict=True)
-    )
-    constants = [None, np.array([1, *scales, 1], F)]
-    attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
-    expected = reference("Resize", [(values, x)], y, constants, **attributes)
-    np.testing.assert_array_equal(resize.resize_linear(values, *x, *y, rows, columns), expected)
 
 
 # softmax

@@ -44,7 +44,7 @@ def test_equals_the_reference(version):
     model, feeds, y = resizing("linear")
     kept = with_float_resizes(model, version) or model
     (codes,) = feeds.values()
-    rows, columns = resize.linear_taps(5, 10, "half_pixel"), resize.linear_taps(7, 14, "half_pixel")
+    rows, columns = (resize.linear_taps(resize.Axis(n, 2 * n, "half_pixel")) for n in (5, 7))
     expected = resize.resize_linear(codes.transpose(0, 2, 3, 1), *CODE, *CODE, rows, columns).transpose(0, 3, 1, 2)
     actual = run_session(session_of(kept.SerializeToString(), "test"), feeds, [y])[y]
     np.testing.assert_array_equal(actual, expected)

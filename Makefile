@@ -74,8 +74,8 @@ types: $(installed) ## mypy, strict
 	@$(bin)/mypy --no-error-summary
 
 .PHONY: check-gen
-check-gen: $(installed) ## the generated C header equals its source table
-	@$(python) -m npu_backend.generate_header --check || { echo 'npu_backend/emulator/npu_format.h is stale:' \
+check-gen: $(installed) ## the generated C headers equal their source tables
+	@$(python) -m npu_backend.generate_header --check || { echo 'a C header of npu_backend/emulator is stale:' \
 		'run python -m npu_backend.generate_header' >&2; exit 1; }
 
 .PHONY: fast

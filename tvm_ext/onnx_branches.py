@@ -1,7 +1,8 @@
 """ONNX's If without control flow: the branch that a constant condition chooses, else both branches and Where.
 
-Partitioning knows no control flow, and operators have no effects, so that computing both is the same. What was inside
-carries the If's name before its own; the Where that chooses stands for the If in reports.
+Partitioning knows no control flow, and operators have no effects, so that computing both is the same. A branch that
+cannot run on the shapes of this model's inputs is one that no valid run takes, so that the other one holds. What was
+inside carries the If's name before its own; the Where that chooses stands for the If in reports.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from tvm_ext.onnx_graph import Nodes, attribute
 from tvm_ext.onnx_origin import inherit
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Folds constants, which decides conditions, and tells the shapes it knows; asked to be strict, it raises InferenceError
+# for shapes that contradict each other.
+Settle = Callable[[Nodes, bool], tuple[Nodes, Shapes]]
 
 
 @dataclass
@@ -25,7 +29,16 @@ class Branches:
     """Takes the Ifs out of a list of nodes, those inside others last."""
 
     constants: Constants
+    settle: Settle
+    strict: bool = False
     choices: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def settled(self, nodes: Nodes) -> Nodes:
+        """The nodes without any If."""
+        while any(map(_is_if, nodes)):
+            nodes, _ = self.settle(nodes, self.strict)
+            nodes = self.inline(nodes)
+        return nodes
 
     def inline(self, nodes: Sequence[onnx.NodeProto]) -> Nodes:
         """One round: the Ifs whose condition is constant, or all where none is; each makes nodes, maybe Ifs again."""
@@ -37,7 +50,7 @@ class Branches:
             elif constant:
                 result += self._chosen(node)
             else:
-                result += self._both(node)
+                result += self._possible(node, [other for other in nodes if other is not node])
         return result
 
     def check(self, shapes: Shapes) -> None:
@@ -49,7 +62,24 @@ class Branches:
                                        )  # fmt: skip
 
     def _chosen(self, node: onnx.NodeProto) -> Nodes:
-        branch = "then_branch" if self.constants[node.input[0]].all() else "else_branch"
+        return self._one(node, "then_branch" if self.constants[node.input[0]].all() else "else_branch")
+
+    def _possible(self, node: onnx.NodeProto, others: Nodes) -> Nodes:
+        runs = [branch for branch in ("then_branch", "else_branch") if self._runs(node, branch, others)]
+        return self._one(node, runs[0]) if len(runs) == 1 else self._both(node)
+
+    def _runs(self, node: onnx.NodeProto, branch: str, others: Nodes) -> bool:
+        """Whether ONNX's shape inference finds nothing against a branch; what follows the If says nothing of it."""
+        trial = Branches(self.constants, self.settle, strict=True)
+        nodes, _ = self._body(node, branch)
+        try:
+            trial.settle(trial.settled([*_before(node, others), *nodes]), True)
+        except onnx.shape_inference.InferenceError as error:
+            # An operator that ONNX does not know is another error.
+            return "ShapeInferenceError" not in str(error)
+        return True
+
+    def _one(self, node: onnx.NodeProto, branch: str) -> Nodes:
         nodes, outputs = self._body(node, branch)
         return [*nodes, *(_made("Identity", node, i, [name]) for i, name in enumerate(outputs))]
 
@@ -74,19 +104,29 @@ class Branches:
         return nodes, [names.get(value.name, value.name) for value in graph.output]
 
 
-def without_branches(nodes: Nodes, constants: Constants, settle: Callable[[Nodes], tuple[Nodes, Shapes]]) -> Nodes:
-    """The nodes without any If; `settle` folds constants, which decides conditions, and tells the shapes it knows.
+def without_branches(nodes: Nodes, constants: Constants, settle: Settle) -> Nodes:
+    """The nodes without any If.
 
     Raises UnsupportedError where the branches of an If give tensors of different shapes.
     """
-    branches = Branches(constants)
-    while any(map(_is_if, nodes)):
-        nodes, _ = settle(nodes)
-        nodes = branches.inline(nodes)
+    branches = Branches(constants, settle)
+    nodes = branches.settled(nodes)
     if branches.choices:
-        nodes, shapes = settle(nodes)
+        nodes, shapes = settle(nodes, False)
         branches.check(shapes)
     return nodes
+
+
+def _before(node: onnx.NodeProto, others: Nodes) -> Nodes:
+    """The nodes that `node` and the graphs inside it can read from, without other Ifs and what follows them."""
+    made: set[str] = set(node.output)
+    kept = []
+    for other in others:
+        if _is_if(other) or not made.isdisjoint(other.input):
+            made.update(other.output)
+        else:
+            kept.append(other)
+    return kept
 
 
 def _is_if(node: onnx.NodeProto) -> bool:

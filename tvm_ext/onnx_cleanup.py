@@ -42,8 +42,8 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = opset_of(model)
     constants = Constants(model.graph.initializer)
 
-    def settle(nodes: Nodes) -> tuple[Nodes, ShapeMap]:
-        shapes = _infer_shapes(model, nodes, constants)
+    def settle(nodes: Nodes, strict: bool) -> tuple[Nodes, ShapeMap]:
+        shapes = _infer_shapes(model, nodes, constants, strict=strict)
         return fold(nodes, constants, shapes, opset), shapes
 
     nodes = without_branches(name_nodes(model.graph.node), constants, settle)
@@ -146,8 +146,11 @@ def _needs_shapes(node: onnx.NodeProto) -> bool:
     return node.op_type in _SHAPED or attribute(node, "auto_pad", b"").startswith(b"SAME")
 
 
-def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants) -> dict[str, tuple[int, ...]]:
-    return _shapes_of(onnx.shape_inference.infer_shapes(rebuild(model, nodes, constants), data_prop=True).graph)
+def _infer_shapes(
+    model: onnx.ModelProto, nodes: Nodes, constants: Constants, *, strict: bool = False
+) -> dict[str, tuple[int, ...]]:
+    rebuilt = rebuild(model, nodes, constants)
+    return _shapes_of(onnx.shape_inference.infer_shapes(rebuilt, strict_mode=strict, data_prop=True).graph)
 
 
 def _shapes_of(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

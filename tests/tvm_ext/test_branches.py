@@ -15,6 +15,7 @@ from npu_backend.errors import ModelError, UnsupportedError
 from tests.cli.float_model import SHAPE, float_model, samples
 from tvm_ext.driver import PackageRunner, compile_model, import_model
 from tvm_ext.onnx_cleanup import clean
+from tvm_ext.onnx_load import fix_shapes
 from tvm_ext.onnx_origin import origins
 from tvm_ext.quantize import quantize
 
@@ -90,6 +91,24 @@ def test_constant_condition_chooses(flag: bool) -> None:
     cleaned = clean(model)
     assert [node.op_type for node in cleaned.graph.node] == ["Relu", "Mul" if flag else "Neg", "Add"]
     feed = {"x": np.array([[-2, -1, 0.5, 3]], np.float32)}
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)
+    actual = onnxruntime.InferenceSession(cleaned.SerializeToString()).run(None, feed)
+    np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("impossible", ["then_branch", "else_branch"])
+def test_a_branch_that_cannot_run(impossible: str) -> None:
+    """Its product needs other extents than the input has: no run that succeeds takes it."""
+    model = one_output()
+    (choice,) = (node for node in model.graph.node if node.op_type == "If")
+    wrong = next(attribute.g for attribute in choice.attribute if attribute.name == impossible)
+    wrong.node[0].CopyFrom(helper.make_node("MatMul", ["r", "r"], [wrong.output[0].name]))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.CopyFrom(helper.make_tensor_type_proto(FLOAT, ["n", "k"]))
+    cleaned = clean(fix_shapes(model, {"x": [1, 4]}))
+    kinds = [node.op_type for node in cleaned.graph.node]
+    assert kinds == ["Relu", "Neg" if impossible == "then_branch" else "Mul", "Add"]
+    feed = {"x": np.array([[-2, -1, 0.5, 3]], np.float32), "flag": np.array(impossible == "else_branch")}
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)
     actual = onnxruntime.InferenceSession(cleaned.SerializeToString()).run(None, feed)
     np.testing.assert_array_equal(actual, expected)

@@ -29,7 +29,7 @@ from tvm_ext.onnx_standard import to_standard
 from tvm_ext.qoperator import to_qdq
 
 # Operators whose rewriting asks for their input's shape.
-_SHAPED = ("BatchNormalization", "ReduceMean", "Shape", "Size", "Split")
+_SHAPED = ("BatchNormalization", "ConvTranspose", "ReduceMean", "Shape", "Size", "Split")
 _WINDOWED = ("Conv", "MaxPool", "AveragePool")
 _MOVES_CODES = frozenset(("Transpose", "Reshape", "MaxPool", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Split"))
 
@@ -96,8 +96,10 @@ def drop_identities(nodes: Nodes, constants: Constants, pinned: frozenset[str]) 
 
 
 def explicit_pads(nodes: Nodes, shapes: ShapeMap) -> Nodes:
-    """auto_pad of windowed operators as explicit pads where the input's shape is known."""
+    """auto_pad of windowed operators, and output_shape of transposed ones, as pads where the input's shape is known."""
     for node in nodes:
+        if node.op_type == "ConvTranspose" and attribute(node, "output_shape", None) and node.input[0] in shapes:
+            _set_transposed_pads(node, shapes)
         mode = attribute(node, "auto_pad", b"NOTSET").decode()
         if node.op_type in _WINDOWED and mode.startswith("SAME") and node.input[0] in shapes:
             _set_pads(node, mode, shapes)
@@ -193,6 +195,28 @@ def _codes(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
     return frozenset(codes)
 
 
+def _set_transposed_pads(node: onnx.NodeProto, shapes: ShapeMap) -> None:
+    """What is computed beyond the extents asked for is cut off, the odd one in front unless auto_pad is SAME_UPPER;
+    what is missing follows as output_padding.
+    """
+    extents, kernel = shapes[node.input[0]][2:], shapes[node.input[1]][2:]
+    wanted = np.array(attribute(node, "output_shape", None)[-len(extents) :])
+    steps, spread = (np.array(attribute(node, name, None) or [1] * len(extents)) for name in ("strides", "dilations"))
+    extra = np.array(attribute(node, "output_padding", None) or [0] * len(extents))
+    beyond = steps * (np.array(extents) - 1) + extra + (np.array(kernel) - 1) * spread + 1 - wanted
+    extra, beyond = extra - np.minimum(beyond, 0), np.maximum(beyond, 0)
+    halves, rests = (beyond // 2).tolist(), (beyond - beyond // 2).tolist()
+    upper = attribute(node, "auto_pad", b"NOTSET") == b"SAME_UPPER"
+    _replace_pads(node, [*halves, *rests] if upper else [*rests, *halves], "output_shape", "output_padding")
+    node.attribute.append(helper.make_attribute("output_padding", extra.tolist()))
+
+
+def _replace_pads(node: onnx.NodeProto, pads: Sequence[int], *dropped: str) -> None:
+    kept = [given for given in node.attribute if given.name not in ("auto_pad", "pads", *dropped)]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute("pads", list(pads))])
+
+
 def _set_pads(node: onnx.NodeProto, mode: str, shapes: ShapeMap) -> None:
     extents = shapes[node.input[0]][2:]
     kernel = attribute(node, "kernel_shape", None) or shapes[node.input[1]][2:]
@@ -204,9 +228,7 @@ def _set_pads(node: onnx.NodeProto, mode: str, shapes: ShapeMap) -> None:
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)
-    kept = [given for given in node.attribute if given.name not in ("auto_pad", "pads")]
-    del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute("pads", before + after)])
+    _replace_pads(node, before + after)
 
 
 def _slices(node: onnx.NodeProto, constants: Constants, shapes: ShapeMap) -> Nodes:

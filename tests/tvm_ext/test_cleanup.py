@@ -210,3 +210,16 @@ def test_old_opset_is_raised():
     m = Model("old", opset=9)
     model = m.build(m.op("Conv", m.input(1, 6, 4, 4), m.random(8, 6, 1, 1)))
     assert clean(model).opset_import[0].version == 13
+
+
+@pytest.mark.parametrize("mode", ["NOTSET", "SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("extents", [(10, 13), (9, 12), (11, 15)])
+def test_output_shape_becomes_pads(mode, extents):
+    m = Model("output_shape")
+    x = m.input(1, 3, 5, 5)
+    model = m.build(m.op("ConvTranspose", x, m.random(3, 2, 3, 2), strides=[2, 3], output_shape=extents, auto_pad=mode))
+    cleaned = clean(model)
+    names = {attribute.name for attribute in cleaned.graph.node[0].attribute}
+    assert names.isdisjoint({"output_shape", "auto_pad"})
+    (inputs,) = feeds(model)
+    np.testing.assert_array_equal(run(cleaned, inputs)[0], run(model, inputs)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,19 @@ Codes = NDArray[np.integer[Any]]
 
 GAP_BYTE = 0xA5
 LEVELS = {"portable": 1, "avx2": 2, "avx512": 3}
-_DTYPES = {DataType.UINT8: np.uint8, DataType.INT8: np.int8}
+CODES = (DataType.UINT8, DataType.INT8, DataType.UINT16, DataType.INT16)
+
+
+def dtype_of(data_type: DataType) -> np.dtype[Any]:
+    """NumPy's type."""
+    return np.dtype(data_type.name.lower())
+
+
+def sum_type(data_type: DataType) -> np.dtype[Any]:
+    """What products with inputs of a type are summed in."""
+    if data_type == DataType.FLOAT16:
+        return np.dtype(np.float32)
+    return np.dtype(np.int64 if dtype_of(data_type).itemsize == 2 else np.int32)
 
 
 @dataclass(frozen=True)
@@ -54,23 +67,26 @@ class Window:
     @property
     def input_strides(self) -> tuple[int, int]:
         """Bytes from row to row and from pixel to pixel."""
-        column = self.channels + self.input_gap
+        column = self.channels * dtype_of(self.input_type).itemsize + self.input_gap
         return self.width * column + self.input_row_gap, column
 
     @property
     def output_strides(self) -> tuple[int, int]:
         """The same for the output."""
-        column = self.output_channels + self.output_gap
+        column = self.output_channels * dtype_of(self.output_type).itemsize + self.output_gap
         return self.output_width * column + self.output_row_gap, column
 
 
 @dataclass(frozen=True)
 class Operands:
-    """Input [h, w, c], weights [oc, kh, kw, c] (depthwise: [c, kh, kw, 1]), bias and multiplier [oc]."""
+    """Input [h, w, c], weights [oc, kh, kw, c] (depthwise: [c, kh, kw, 1]), bias and multiplier [oc].
 
-    input: Codes
-    weights: NDArray[np.int8]
-    bias: NDArray[np.int32]
+    Weights are int8, of float16 inputs float16; the bias has the type of the sums.
+    """
+
+    input: NDArray[Any]
+    weights: NDArray[Any]
+    bias: NDArray[Any]
     multiplier: NDArray[np.float32]
     depthwise: bool = False
 
@@ -107,69 +123,110 @@ def execute(instruction: Instruction, spm: Bytes, level: int) -> Bytes:
 
 def random_operands(window: Window, rng: np.random.Generator, depthwise: bool = False) -> Operands:
     """Full-range codes and weights; multipliers that spread the results over the output's codes and beyond."""
-    info = np.iinfo(_DTYPES[window.input_type])
     shape = (window.height, window.width, window.channels)
-    codes: Codes = rng.integers(info.min, info.max, shape, endpoint=True).astype(info.dtype)
     taps = (window.output_channels, *window.kernel, 1 if depthwise else window.channels)
+    spread = rng.uniform(0.1, 2, window.output_channels) / np.sqrt(np.prod(taps[1:]))
+    if window.input_type == DataType.FLOAT16:
+        values, weights = rng.normal(0, 3, shape).astype(np.float16), rng.normal(0, 1, taps).astype(np.float16)
+        bias, wanted = rng.normal(0, 5, window.output_channels), 30 if window.output_type in CODES else 1
+        return Operands(values, weights, bias.astype(np.float32), (wanted * spread).astype(np.float32), depthwise)
+    info = np.iinfo(dtype_of(window.input_type))
+    codes: Codes = rng.integers(info.min, info.max, shape, endpoint=True).astype(info.dtype)
     weights = rng.integers(-128, 128, taps, dtype=np.int8)
-    bias = rng.integers(-20000, 20000, window.output_channels, dtype=np.int32)
-    spread = 100 / (7500 * np.sqrt(np.prod(taps[1:])))
-    multiplier = (spread * rng.uniform(0.1, 2, window.output_channels)).astype(np.float32)
+    bias = rng.integers(-20000, 20000, window.output_channels).astype(sum_type(window.input_type))
+    steps = 256.0 ** (dtype_of(window.output_type).itemsize - dtype_of(window.input_type).itemsize)
+    multiplier = (100 / 7500 * (steps if window.output_type in CODES else 0.001) * spread).astype(np.float32)
     return Operands(codes, weights, bias, multiplier, depthwise)
 
 
+def expected_output(window: Window, operands: Operands) -> Bytes:
+    """The output's raw bytes [oh, ow, oc * element bytes]."""
+    sums = float_sums(window, operands) if window.input_type == DataType.FLOAT16 else raw_sums(window, operands)
+    return finish(window, operands, sums)
+
+
+def float_sums(window: Window, operands: Operands) -> NDArray[np.float32]:
+    """float32 [oh, ow, oc], one product after another over [chunk of channels][ky][kx][channel]."""
+    rows, columns = _positions(window)
+    sums = np.zeros((window.output_height, window.output_width, window.output_channels), np.float32)
+    weights = operands.weights.astype(np.float32)
+    for chunk in range(0, weights.shape[3], WEIGHT_CHUNK):
+        for (ky, y), (kx, x) in product(enumerate(rows), enumerate(columns)):
+            taken = _pixels_at(operands.input, y, x, 0).astype(np.float32)
+            if operands.depthwise:
+                sums += taken * weights[:, ky, kx, 0]
+                continue
+            for channel in range(chunk, min(chunk + WEIGHT_CHUNK, window.channels)):
+                sums += taken[..., channel, None] * weights[:, ky, kx, channel]
+    return sums
+
+
 def raw_sums(window: Window, operands: Operands) -> Integers:
-    """Sums of raw code times weight, int64 [oh, ow, oc]."""
+    """Sums of raw code times weight, int64 [oh, ow, oc]; a uint16 counts as 32768 less."""
+    rows, columns = _positions(window)
+    offset = 32768 if window.input_type == DataType.UINT16 else 0
+    sums = np.zeros((window.output_height, window.output_width, window.output_channels), np.int64)
+    for ky, y in enumerate(rows):
+        for kx, x in enumerate(columns):
+            taken = _pixels_at(operands.input.astype(np.int64), y, x, window.input_zero_point) - offset
+            weights = operands.weights[:, ky, kx].astype(np.int64)
+            sums += taken * weights[:, 0] if operands.depthwise else taken @ weights.T
+    return sums
+
+
+def _positions(window: Window) -> tuple[list[Integers], list[Integers]]:
+    """Input rows and columns of every tap, for every output row and column."""
     rows = _tap_positions(window.output_height, window.stride[0], window.pad_top, window.kernel[0], window.dilation[0])
     columns = _tap_positions(
         window.output_width, window.stride[1], window.pad_left, window.kernel[1], window.dilation[1]
     )
-    sums = np.zeros((window.output_height, window.output_width, window.output_channels), np.int64)
-    for ky, y in enumerate(rows):
-        for kx, x in enumerate(columns):
-            taken = _pixels_at(operands.input, y, x, window.input_zero_point)
-            weights = operands.weights[:, ky, kx].astype(np.int64)
-            sums += taken * weights[:, 0] if operands.depthwise else taken @ weights.T
-    return sums
+    return rows, columns
 
 
 def _tap_positions(outputs: int, stride: int, pad: int, kernel: int, dilation: int) -> list[Integers]:
     return [np.arange(outputs) * stride - pad + tap * dilation for tap in range(kernel)]
 
 
-def _pixels_at(codes: Codes, y: Integers, x: Integers, padding: int) -> Integers:
+def _pixels_at(codes: NDArray[Any], y: Integers, x: Integers, padding: int) -> NDArray[Any]:
     height, width, channels = codes.shape
     inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
-    taken = codes[np.clip(y, 0, height - 1)][:, np.clip(x, 0, width - 1)].astype(np.int64)
-    return np.where(inside[:, :, None], taken, np.full(channels, padding))
+    taken = codes[np.clip(y, 0, height - 1)][:, np.clip(x, 0, width - 1)]
+    return np.where(inside[:, :, None], taken, np.full(channels, padding, codes.dtype))
 
 
-def requantize(window: Window, operands: Operands, sums: Integers) -> Bytes:
-    """The output's raw bytes [oh, ow, oc]."""
-    total = (sums + operands.bias).astype(np.int32)
+def finish(window: Window, operands: Operands, sums: NDArray[Any]) -> Bytes:
+    """The output's raw bytes [oh, ow, oc * element bytes]."""
+    total = (sums + operands.bias).astype(sum_type(window.input_type))
+    dtype = dtype_of(window.output_type)
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.rint(total.astype(np.float32) * operands.multiplier).astype(np.float64)
-    codes = np.clip(scaled + window.output_zero_point, window.clamp_low, window.clamp_high)
-    raw: Bytes = codes.astype(np.int64).astype(np.uint8)
-    return raw
+        real = total.astype(np.float32) * operands.multiplier
+        if window.output_type in CODES:
+            codes = np.rint(real).astype(np.float64) + window.output_zero_point
+            real = np.clip(codes, window.clamp_low, window.clamp_high)
+        values = total.astype(dtype) if window.output_type == DataType.INT32 else real.astype(dtype)
+    return values.view(np.uint8)
 
 
-def pack_conv_weights(weights: NDArray[np.int8], block: int) -> Bytes:
+def pack_conv_weights(weights: NDArray[Any], block: int) -> Bytes:
     """One block's weights as isa.py lays them out for CONV."""
     taken = weights[block * CHANNEL_BLOCK : (block + 1) * CHANNEL_BLOCK]
-    missing = -weights.shape[3] % WEIGHT_GROUP
+    missing = -weights.shape[3] % _group(weights)
     padded = np.pad(taken, ((0, CHANNEL_BLOCK - len(taken)), (0, 0), (0, 0), (0, missing)))
     chunks = [padded[..., at : at + WEIGHT_CHUNK] for at in range(0, padded.shape[3], WEIGHT_CHUNK)]
     return np.concatenate([_pack_chunk(chunk) for chunk in chunks]).view(np.uint8)
 
 
-def _pack_chunk(chunk: NDArray[np.int8]) -> NDArray[np.int8]:
+def _group(weights: NDArray[Any]) -> int:
+    return WEIGHT_GROUP if weights.dtype == np.int8 else 1
+
+
+def _pack_chunk(chunk: NDArray[Any]) -> NDArray[Any]:
     outputs, height, width, channels = chunk.shape
-    grouped = chunk.reshape(outputs, height, width, channels // WEIGHT_GROUP, WEIGHT_GROUP)
+    grouped = chunk.reshape(outputs, height, width, channels // _group(chunk), _group(chunk))
     return np.ascontiguousarray(grouped.transpose(1, 2, 3, 0, 4)).reshape(-1)
 
 
-def pack_depthwise_weights(weights: NDArray[np.int8], block: int) -> Bytes:
+def pack_depthwise_weights(weights: NDArray[Any], block: int) -> Bytes:
     """One block's weights as isa.py lays them out for DEPTHWISE."""
     taken = weights[block * CHANNEL_BLOCK : (block + 1) * CHANNEL_BLOCK, :, :, 0]
     padded = np.pad(taken, ((0, CHANNEL_BLOCK - len(taken)), (0, 0), (0, 0)))
@@ -190,21 +247,22 @@ def pack_blocks(window: Window, operands: Operands) -> tuple[Bytes, int, int]:
         np.concatenate([pack(operands.weights, block), _pack_parameters(operands, block)])
         for block in range(window.blocks)
     ]
-    return np.concatenate(blocks), blocks[0].size - 8 * CHANNEL_BLOCK, blocks[0].size
+    return np.concatenate(blocks), blocks[0].size - _pack_parameters(operands, 0).size, blocks[0].size
 
 
-def strided_image(codes: Codes, strides: tuple[int, int]) -> Bytes:
-    """Raw bytes of [h, w, c] codes at row and column strides; it ends with the last pixel's last channel."""
-    height, width, channels = codes.shape
-    image = np.full((height - 1) * strides[0] + (width - 1) * strides[1] + channels, GAP_BYTE, np.uint8)
-    view = np.lib.stride_tricks.as_strided(image, codes.shape, (*strides, 1))
-    view[...] = codes.view(np.uint8)
+def strided_image(codes: NDArray[Any], strides: tuple[int, int]) -> Bytes:
+    """Raw bytes of [h, w, c] elements at row and column strides; it ends with the last pixel's last channel."""
+    raw = np.ascontiguousarray(codes).view(np.uint8)
+    height, width, pixel_bytes = raw.shape
+    image = np.full((height - 1) * strides[0] + (width - 1) * strides[1] + pixel_bytes, GAP_BYTE, np.uint8)
+    np.lib.stride_tricks.as_strided(image, raw.shape, (*strides, 1))[...] = raw
     return image
 
 
 def read_image(spm: Bytes, address: int, window: Window) -> Bytes:
-    """The output's raw bytes [oh, ow, oc] out of a scratchpad."""
-    shape = (window.output_height, window.output_width, window.output_channels)
+    """The output's raw bytes [oh, ow, oc * element bytes] out of a scratchpad."""
+    pixel_bytes = window.output_channels * dtype_of(window.output_type).itemsize
+    shape = (window.output_height, window.output_width, pixel_bytes)
     return np.lib.stride_tricks.as_strided(spm[address:], shape, (*window.output_strides, 1)).copy()
 
 
@@ -280,18 +338,30 @@ def random_window(rng: np.random.Generator, channels: int, output_channels: int)
 
 
 def with_random_types(window: Window, rng: np.random.Generator) -> Window:
-    """The window with random types, zero points and bounds."""
-    types = [DataType.UINT8, DataType.INT8]
-    input_type, output_type = types[int(rng.integers(2))], types[int(rng.integers(2))]
-    low_in, low_out = (0 if kind == DataType.UINT8 else -128 for kind in (input_type, output_type))
-    zero_point = low_out + int(rng.integers(256))
+    """The window with random 8-bit types, zero points and bounds."""
+    return with_types(window, rng, DataType(int(rng.integers(2))), DataType(int(rng.integers(2))))
+
+
+def with_types(window: Window, rng: np.random.Generator, input_type: DataType, output_type: DataType) -> Window:
+    """The window with these types, and random zero points and bounds where they are codes."""
+    low_in, high_in = code_range(input_type)
+    low_out, high_out = code_range(output_type)
+    zero_point = int(rng.integers(low_out, high_out, endpoint=True))
     relu = bool(rng.integers(2))
     return replace(
         window,
         input_type=input_type,
         output_type=output_type,
-        input_zero_point=low_in + int(rng.integers(256)),
+        input_zero_point=int(rng.integers(low_in, high_in, endpoint=True)),
         output_zero_point=zero_point,
         clamp_low=zero_point if relu else low_out,
-        clamp_high=low_out + 255,
+        clamp_high=high_out,
     )
+
+
+def code_range(data_type: DataType) -> tuple[int, int]:
+    """Lowest and highest code; of what has no codes, zeros."""
+    if data_type not in CODES:
+        return 0, 0
+    info = np.iinfo(dtype_of(data_type))
+    return int(info.min), int(info.max)

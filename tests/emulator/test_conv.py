@@ -10,31 +10,44 @@ import pytest
 
 from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, DataType
 from tests.emulator.matrix_cases import (
+    CODES,
     LEVELS,
     Bytes,
     Integers,
     Operands,
     Scratchpad,
     Window,
+    code_range,
+    dtype_of,
     execute,
+    expected_output,
+    float_sums,
     instruction_of,
     pack_blocks,
     random_operands,
     random_window,
     raw_sums,
     read_image,
-    requantize,
     strided_image,
+    sum_type,
+    with_types,
 )
 
+# Every type of input with every type of output, but pairs of 8-bit codes, which have tests of their own.
+_OUTPUTS = (DataType.UINT8, DataType.INT16, DataType.UINT16, DataType.FLOAT16, DataType.FLOAT32, DataType.INT32)
+MIXED = [
+    (source, output) for source in (*CODES, DataType.FLOAT16) for output in _OUTPUTS
+    if not (source in CODES[:2] and output in CODES[:2]) and (source, output) != (DataType.FLOAT16, DataType.INT32)
+]  # fmt: skip
 SMALL = Window(6, 5, 3, 6, 5, 20, kernel=(3, 3), pad_top=1, pad_left=1)
 
 
 def layout(window: Window, operands: Operands, rng: np.random.Generator) -> tuple[Bytes, dict[str, int], int]:
     """A scratchpad image with any of its pieces last, the pieces' addresses and the bytes of a block."""
     blocks, parameters, block_bytes = pack_blocks(window, operands)
-    output = np.zeros((window.output_height, window.output_width, window.output_channels), np.uint8)
-    accumulators = window.output_height * window.output_width * window.blocks * CHANNEL_BLOCK * 4
+    shape = (window.output_height, window.output_width, window.output_channels)
+    output = np.zeros(shape, dtype_of(window.output_type))
+    accumulators = np.prod(shape[:2]) * window.blocks * CHANNEL_BLOCK * sum_type(window.input_type).itemsize
     pieces = {
         "input": strided_image(operands.input, window.input_strides),
         "blocks": blocks,
@@ -48,14 +61,13 @@ def layout(window: Window, operands: Operands, rng: np.random.Generator) -> tupl
 def expected_spm(spm: Bytes, address: int, window: Window, codes: Bytes) -> Bytes:
     """The scratchpad with the output written and every other byte as it was."""
     after = spm.copy()
-    shape = (window.output_height, window.output_width, window.output_channels)
-    np.lib.stride_tricks.as_strided(after[address:], shape, (*window.output_strides, 1))[...] = codes
+    np.lib.stride_tricks.as_strided(after[address:], codes.shape, (*window.output_strides, 1))[...] = codes
     return after
 
 
 def check_levels(window: Window, operands: Operands, rng: np.random.Generator) -> None:
     spm, address, block_bytes = layout(window, operands, rng)
-    codes = requantize(window, operands, raw_sums(window, operands))
+    codes = expected_output(window, operands)
     expected = expected_spm(spm, address["output"], window, codes)
     instruction = instruction_of(window, "CONV", address, block_bytes)
     for name, level in LEVELS.items():
@@ -70,6 +82,15 @@ def test_any_geometry(seed: int) -> None:
     check_levels(window, random_operands(window, rng), rng)
 
 
+@pytest.mark.parametrize(("input_type", "output_type"), MIXED)
+@pytest.mark.parametrize("seed", range(12))
+def test_any_types(seed: int, input_type: DataType, output_type: DataType) -> None:
+    rng = np.random.default_rng(seed)
+    window = random_window(rng, int(rng.choice([1, 3, 5, 16, 63, 64, 65, 130])), int(rng.integers(1, 100)))
+    window = with_types(window, rng, input_type, output_type)
+    check_levels(window, random_operands(window, rng), rng)
+
+
 @pytest.mark.parametrize("pixels", range(1, 45))
 @pytest.mark.parametrize("input_type", [DataType.UINT8, DataType.INT8])
 def test_every_tile_width(pixels: int, input_type: DataType) -> None:
@@ -79,14 +100,27 @@ def test_every_tile_width(pixels: int, input_type: DataType) -> None:
         check_levels(window, random_operands(window, rng), rng)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_reduction_in_tiles_of_channels(seed: int) -> None:
+@pytest.mark.parametrize("pixels", [1, 2, 3, 5, 13, 14, 15, 29, 42, 43, 57])
+@pytest.mark.parametrize("input_type", [DataType.INT16, DataType.FLOAT16])
+def test_every_tile_width_of_two_bytes(pixels: int, input_type: DataType) -> None:
+    rng = np.random.default_rng(pixels)
+    for output_channels in (5, 16, 33, 64, 90):
+        window = Window(1, pixels, 21, 1, pixels, output_channels)
+        window = with_types(window, rng, input_type, DataType.FLOAT16)
+        check_levels(window, random_operands(window, rng), rng)
+
+
+@pytest.mark.parametrize("types", [None, *MIXED], ids=str)
+@pytest.mark.parametrize("seed", range(6))
+def test_reduction_in_tiles_of_channels(seed: int, types: tuple[DataType, DataType] | None) -> None:
     rng = np.random.default_rng(seed)
     window = random_window(rng, int(rng.integers(65, 300)), int(rng.integers(1, 40)))
+    if types is not None:
+        window = with_types(window, rng, *types)
     operands = random_operands(window, rng)
     spm, address, block_bytes = layout(window, operands, rng)
     cuts = [0, WEIGHT_CHUNK * int(rng.integers(1, -(-window.channels // WEIGHT_CHUNK))), window.channels]
-    expected = requantize(window, operands, raw_sums(window, operands))
+    expected = expected_output(window, operands)
     for level in LEVELS.values():
         after = spm
         for low, high in pairwise(cuts):
@@ -95,9 +129,9 @@ def test_reduction_in_tiles_of_channels(seed: int) -> None:
                 "CONV",
                 address,
                 block_bytes,
-                input=address["input"] + low,
+                input=address["input"] + low * operands.input.itemsize,
                 input_channels=high - low,
-                weights=address["blocks"] + low * window.kernel[0] * window.kernel[1] * CHANNEL_BLOCK,
+                weights=address["blocks"] + low * np.prod(window.kernel) * CHANNEL_BLOCK * operands.weights.itemsize,
                 accumulators=address["accumulators"],
                 load_accumulators=int(low > 0),
                 keep_accumulators=int(high < window.channels),
@@ -142,6 +176,35 @@ def test_any_multiplier_saturates(multiplier: float) -> None:
     operands = random_operands(SMALL, rng)
     operands = replace(operands, multiplier=np.full(SMALL.output_channels, multiplier, np.float32))
     check_levels(SMALL, operands, rng)
+
+
+@pytest.mark.parametrize("input_type", [DataType.INT16, DataType.UINT16])
+def test_sums_of_words_beyond_32_bits(input_type: DataType) -> None:
+    rng = np.random.default_rng(7)
+    window = Window(5, 4, 300, 5, 4, 20, kernel=(3, 3), pad_top=1, pad_left=1)
+    window = with_types(window, rng, input_type, DataType.INT16)
+    operands = random_operands(window, rng)
+    extreme = replace(
+        operands,
+        input=np.full_like(operands.input, code_range(input_type)[0]),
+        weights=np.full_like(operands.weights, -128),
+        multiplier=np.full(20, 1e-6, np.float32),
+    )
+    assert raw_sums(window, extreme).max() > 2**32
+    check_levels(window, extreme, rng)
+
+
+def test_sums_of_halves_are_rounded_product_by_product() -> None:
+    """Large products that cancel swallow small ones, and which depends on the order."""
+    rng = np.random.default_rng(8)
+    window = with_types(replace(SMALL, channels=70), rng, DataType.FLOAT16, DataType.FLOAT32)
+    operands = random_operands(window, rng)
+    scattered = operands.input * np.exp2(rng.integers(-8, 9, operands.input.shape)).astype(np.float16)
+    operands = replace(operands, input=scattered)
+    sums = float_sums(window, operands)
+    backwards = replace(operands, input=scattered[..., ::-1], weights=operands.weights[..., ::-1])
+    assert np.any(sums != float_sums(window, backwards))
+    check_levels(window, operands, rng)
 
 
 def test_ties_round_to_even() -> None:

@@ -14,23 +14,25 @@ from tests.emulator.matrix_cases import (
     Scratchpad,
     Window,
     execute,
+    expected_output,
     instruction_of,
     pack_blocks,
     random_operands,
     random_window,
     raw_sums,
-    requantize,
     strided_image,
+    with_types,
 )
+from tests.emulator.test_conv import MIXED
 
 
 def check_levels(window: Window, operands: Operands, rng: np.random.Generator) -> None:
     blocks, parameters, block_bytes = pack_blocks(window, operands)
-    codes = requantize(window, operands, raw_sums(window, operands))
+    codes = expected_output(window, operands)
     pieces = {
         "input": strided_image(operands.input, window.input_strides),
         "blocks": blocks,
-        "output": strided_image(np.zeros_like(codes), window.output_strides),
+        "output": strided_image(codes * np.uint8(0), window.output_strides),
     }
     spm, address = Scratchpad(rng, pieces).build(last=str(rng.choice(list(pieces))))
     address |= {"parameters": address["blocks"] + parameters}
@@ -48,6 +50,30 @@ def test_any_geometry(seed: int) -> None:
     channels = int(rng.choice([1, 2, 15, 16, 17, 24, 32, 48, 63, 64, 65, 96, 144, 200]))
     window = random_window(rng, channels, channels)
     check_levels(window, random_operands(window, rng, depthwise=True), rng)
+
+
+@pytest.mark.parametrize(("input_type", "output_type"), MIXED)
+@pytest.mark.parametrize("seed", range(8))
+def test_any_types(seed: int, input_type: DataType, output_type: DataType) -> None:
+    rng = np.random.default_rng(seed)
+    channels = int(rng.choice([1, 2, 15, 16, 17, 33, 64, 100]))
+    window = with_types(random_window(rng, channels, channels), rng, input_type, output_type)
+    check_levels(window, random_operands(window, rng, depthwise=True), rng)
+
+
+def test_sums_of_words_beyond_32_bits() -> None:
+    rng = np.random.default_rng(7)
+    window = Window(31, 30, 20, 2, 2, 20, kernel=(30, 29))
+    window = with_types(window, rng, DataType.INT16, DataType.INT16)
+    operands = random_operands(window, rng, depthwise=True)
+    extreme = replace(
+        operands,
+        input=np.full_like(operands.input, -32768),
+        weights=np.full_like(operands.weights, -128),
+        multiplier=np.full(20, 1e-6, np.float32),
+    )
+    assert raw_sums(window, extreme).max() > 2**31
+    check_levels(window, extreme, rng)
 
 
 @pytest.mark.parametrize("channels", range(1, 131))

@@ -163,6 +163,12 @@ void npu_conv_avx2(const npu_strip *strip);
 void npu_conv_avx512(const npu_strip *strip);
 void npu_conv_sums_avx2(const npu_strip *strip); /* of halves and 16-bit codes */
 void npu_conv_sums_avx512(const npu_strip *strip);
+void npu_depthwise_sums_avx2(const npu_strip *strip); /* of all types */
+void npu_depthwise_sums_avx512(const npu_strip *strip);
+void npu_to_floats_avx2(const uint8_t *halves, float *floats, uint64_t count);
+void npu_to_floats_avx512(const uint8_t *halves, float *floats, uint64_t count);
+void npu_finish_halves_avx2(const npu_strip *strip); /* sums of halves to halves */
+void npu_finish_halves_avx512(const npu_strip *strip);
 uint64_t npu_depthwise_avx2_bytes(const npu_conv *op); /* of strip->extra: weights and parameters, arranged for the first strip */
 uint64_t npu_depthwise_avx512_bytes(const npu_conv *op);
 void npu_depthwise_avx2(const npu_strip *strip);

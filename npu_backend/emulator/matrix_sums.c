@@ -19,8 +19,11 @@ static finish finish_of(const npu_conv *op) {
     return made;
 }
 
+/* Kept a loop, which GCC makes vectors of; what it unrolls first it does not. */
+#define EVERY_LANE _Pragma("GCC unroll 1") for (uint32_t i = 0; i < NPU_CHANNEL_BLOCK; i++)
+
 #define TOTALS(ctype, expression)                           \
-    for (uint32_t i = 0; i < NPU_CHANNEL_BLOCK; i++) {      \
+    EVERY_LANE {                                            \
         ctype sum, bias;                                    \
         memcpy(&sum, sums + i * sizeof sum, sizeof sum);    \
         memcpy(&bias, parameters + i * sizeof bias, sizeof bias); \
@@ -44,6 +47,24 @@ NPU_INLINE void float_totals(npu_sum kind, const uint8_t *sums, const uint8_t *p
     }
 }
 
+NPU_INLINE void write_halves(const float *values, uint8_t *at) {
+    uint16_t halves[NPU_CHANNEL_BLOCK];
+    EVERY_LANE halves[i] = npu_float_to_half(values[i]);
+    memcpy(at, halves, sizeof halves);
+}
+
+/* Codes of one or two bytes. */
+NPU_INLINE void write_codes(const npu_element *output, const float *values, uint8_t *at) {
+    const float low = output->low, high = output->high;
+    const int32_t zero_point = output->zero_point;
+    uint16_t words[NPU_CHANNEL_BLOCK];
+    EVERY_LANE words[i] = (uint16_t)npu_add(npu_round(npu_clamp(values[i], low, high)), zero_point);
+    if (output->bytes == sizeof words[0])
+        memcpy(at, words, sizeof words);
+    else
+        EVERY_LANE at[i] = (uint8_t)words[i];
+}
+
 /* All 16 elements of a block to `at`, which has room for them. */
 NPU_INLINE void finish_block(const finish *k, const uint8_t *sums, const uint8_t *parameters, uint8_t *at) {
     float values[NPU_CHANNEL_BLOCK], multipliers[NPU_CHANNEL_BLOCK];
@@ -55,8 +76,12 @@ NPU_INLINE void finish_block(const finish *k, const uint8_t *sums, const uint8_t
     }
     memcpy(multipliers, parameters + NPU_CHANNEL_BLOCK * k->sum_bytes, sizeof multipliers);
     float_totals(k->kind, sums, parameters, values);
-    for (uint32_t i = 0; i < NPU_CHANNEL_BLOCK; i++) values[i] *= multipliers[i];
-    npu_write_lanes(&k->output, values, NPU_CHANNEL_BLOCK, at);
+    EVERY_LANE values[i] *= multipliers[i];
+    switch (k->output.type) {
+    case NPU_TYPE_FLOAT16: write_halves(values, at); break;
+    case NPU_TYPE_FLOAT32: memcpy(at, values, sizeof values); break;
+    default: write_codes(&k->output, values, at); break;
+    }
 }
 
 NPU_INLINE void finish_strip_body(const npu_strip *strip) {
@@ -77,28 +102,42 @@ NPU_INLINE void finish_strip_body(const npu_strip *strip) {
 
 NPU_LEVELS(finish_strip, (const npu_strip *strip), (strip))
 
-NPU_INLINE void to_floats_body(const uint8_t *restrict input, float *restrict output, uint64_t lanes) {
-    for (uint64_t i = 0; i < lanes; i++) {
+static void to_floats(const uint8_t *halves, float *floats, uint64_t count) {
+    for (uint64_t i = 0; i < count; i++) {
         uint16_t half;
-        memcpy(&half, input + i * sizeof half, sizeof half);
-        output[i] = npu_half_to_float(half);
+        memcpy(&half, halves + i * sizeof half, sizeof half);
+        floats[i] = npu_half_to_float(half);
     }
 }
 
-NPU_LEVELS(to_floats, (const uint8_t *restrict input, float *restrict output, uint64_t lanes), (input, output, lanes))
-
 void npu_halves_to_floats(const uint8_t *input, uint64_t row_bytes, uint64_t rows, uint64_t lanes, float *output,
                           uint32_t level) {
-    for (uint64_t row = 0; row < rows; row++) to_floats_levels[level - 1](input + row * row_bytes, output + row * lanes, lanes);
+    void (*convert)(const uint8_t *halves, float *floats, uint64_t count) = to_floats;
+#if NPU_X86_KERNELS
+    if (level == NPU_LEVEL_AVX2) convert = npu_to_floats_avx2;
+    if (level == NPU_LEVEL_AVX512) convert = npu_to_floats_avx512;
+#endif
+    (void)level;
+    for (uint64_t row = 0; row < rows; row++) convert(input + row * row_bytes, output + row * lanes, lanes);
+}
+
+static npu_sum_kernel *finish_kernel(const npu_conv *op, uint32_t level) {
+#if NPU_X86_KERNELS
+    if (op->input_type == NPU_TYPE_FLOAT16 && op->output_type == NPU_TYPE_FLOAT16 && level > NPU_LEVEL_PORTABLE)
+        return level == NPU_LEVEL_AVX512 ? npu_finish_halves_avx512 : npu_finish_halves_avx2;
+#endif
+    (void)op;
+    return finish_strip_levels[level - 1];
 }
 
 npu_status npu_run_strips(const npu_conv *op, uint8_t *spm, npu_scratch *scratch, uint64_t extra_bytes, uint32_t level,
                           npu_sum_kernel *run) {
+    npu_sum_kernel *const finish_sums = finish_kernel(op, level);
     npu_strip strip;
     npu_status status = npu_strip_open(&strip, op, spm, scratch, extra_bytes, level);
     while (status == NPU_OK && npu_strip_next(&strip)) {
         run(&strip);
-        if (strip.workspace != NULL) finish_strip_levels[level - 1](&strip);
+        if (strip.workspace != NULL) finish_sums(&strip);
     }
     return status;
 }

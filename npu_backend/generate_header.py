@@ -17,7 +17,8 @@ _EMULATOR = Path(__file__).parent / "emulator"
 _C_TYPES = {"u32": "uint32_t", "i32": "int32_t", "f32": "float", "u64": "uint64_t", "f64": "double"}
 _ENUMS: tuple[tuple[str, type[IntEnum]], ...] = (
     ("ENGINE", isa.Engine), ("TYPE", isa.DataType), ("BINARY", isa.BinaryFunction), ("UNARY", isa.UnaryFunction),
-    ("POOL", isa.PoolFunction), ("RESIZE", isa.ResizeFunction), ("SECTION", program.Section),
+    ("POOL", isa.PoolFunction), ("REDUCE", isa.ReduceFunction), ("SOFTMAX", isa.SoftmaxFunction),
+    ("RESIZE", isa.ResizeFunction), ("SECTION", program.Section),
 )  # fmt: skip
 _CONSTANTS = {
     "NPU_MAGIC": program.MAGIC, "NPU_FORMAT_VERSION": program.FORMAT_VERSION, "NPU_ISA_VERSION": isa.ISA_VERSION,

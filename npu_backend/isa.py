@@ -140,6 +140,29 @@ class PoolFunction(IntEnum):
     AVERAGE_WINDOW = 2
 
 
+class ReduceFunction(IntEnum):
+    """What becomes of the elements of a line; an index instruction has the first two."""
+
+    MAXIMUM = 0
+    MINIMUM = 1
+    MEAN = 2
+    SUM = 3
+    PRODUCT = 4
+    L1 = 5
+    L2 = 6
+    SUM_SQUARE = 7
+    LOG_SUM = 8
+    LOG_SUM_EXP = 9
+
+
+class SoftmaxFunction(IntEnum):
+    """Softmax of 8-bit codes by a table as ONNX Runtime's integer kernel; of any elements in float32; its logarithm."""
+
+    TABLE = 0
+    FLOAT = 1
+    LOGARITHM = 2
+
+
 class ResizeFunction(IntEnum):
     """Interpolations of a resize: elements as they are, two by two taps, or any number of them.
 
@@ -257,6 +280,19 @@ u32 input_strides[3]   bytes
 u32 output_strides[3]  bytes
 """
 
+_LINES = (
+    _ELEMENTS
+    + """
+u32 line_axes           bit i: axis i runs along a line, the first the slowest; the other axes count lines
+u32 input_type          DataType; any
+u32 output_type         DataType; any
+i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
+i32 output_zero_point
+f32 input_scale
+f32 output_scale
+"""
+)
+
 FORMATS: tuple[Format, ...] = (
     Format("WAIT", 1, None, parse_fields(_SEMAPHORE), "block until the semaphore is positive, take one"),
     Format("SIGNAL", 2, None, parse_fields(_SEMAPHORE), "add one to the semaphore when all before is done"),
@@ -300,8 +336,8 @@ FORMATS: tuple[Format, ...] = (
         i32 output_zero_point
         f32 input_scale
         f32 output_scale
-        u32 float_mean          0: integer sum requantised (GlobalAveragePool), 1: float mean quantised (ReduceMean)
-        """), "mean over all pixels, per channel"),
+        u32 reserved
+        """), "mean over all pixels, per channel: the integer sum of 8-bit codes requantised"),
     Format("TABLE", 10, Engine.VECTOR, parse_fields(_ELEMENTS + "u32 table  256 bytes\n u32 reserved"),
            "8-bit code to 8-bit code by a table indexed by the raw byte"),
     Format("COPY", 11, Engine.VECTOR, parse_fields("""
@@ -376,20 +412,11 @@ FORMATS: tuple[Format, ...] = (
         f32 extrapolation       the value where all weights of the row or of the column are 0
         u32 reserved
         """), "interpolation by tables"),
-    Format("SOFTMAX", 17, Engine.VECTOR, parse_fields("""
-        u32 input
-        u32 output
-        u32 counts[3]
-        u32 length              elements of the contiguous axis that is normalised
-        u32 input_strides[3]
-        u32 output_strides[3]
-        u32 table               256 float32: exponentials, indexed by code - (the row's largest code) + 255
-        u32 input_type
-        u32 output_type
-        i32 output_zero_point
-        f32 output_scale        floor(1 / the scale of the output)
+    Format("SOFTMAX", 17, Engine.VECTOR, parse_fields(_LINES + """
+        u32 function            SoftmaxFunction; with a table output_scale is floor(1 / the scale of the output)
+        u32 table               256 float32: exponentials, indexed by code - (the line's largest code) + 255
         u32 reserved
-        """), "softmax of quantised rows"),
+        """), "softmax of every line"),
     Format("SELECT", 18, Engine.VECTOR, parse_fields("""
         u32 condition           bool, one byte an element
         u32 left                where the condition holds
@@ -449,6 +476,25 @@ FORMATS: tuple[Format, ...] = (
         u32 load_accumulators   1: add to what is there, 0: start from zero
         u32 keep_accumulators   1: write only accumulators, 0: scale and write the output
         """), "product of two matrices; codes in exact integer sums, all else in float32, element by element of inner"),
+    Format("REDUCE", 21, Engine.VECTOR, parse_fields(_LINES + "u32 function  ReduceFunction"),
+           "one element from every line, in float32; output strides of the line's axes are ignored"),
+    Format("NORMALIZE", 22, Engine.VECTOR, parse_fields(_LINES + """
+        f32 epsilon             added to the variance
+        u32 subtract_mean       0: no mean is subtracted, the variance is the mean square
+        u32 reserved
+        """), "every line to mean 0 and variance 1, in float32"),
+    Format("ARGREDUCE", 23, Engine.VECTOR, parse_fields(_LINES + """
+        u32 function            ReduceFunction: maximum or minimum
+        u32 select_last         which of equal elements: 0 the first, 1 the last
+        u32 reserved
+        """), "index, int32 or int64, of every line's extreme; output strides of the line's axes are ignored"),
+    Format("LRN", 24, Engine.VECTOR, parse_fields(_LINES + """
+        u32 size                elements summed around each, (size - 1) / 2 of them before it
+        f32 alpha
+        f32 beta
+        f32 bias
+        u32 reserved
+        """), "local response normalisation along every line: x / (bias + alpha / size * sum of squares) ** beta"),
     Format("GATHER", 25, Engine.VECTOR, parse_fields("u32 input\n u32 reserved" + _ROWS),
            "the positions that indices name, along one axis; an index out of range traps"),
     Format("LOAD_ROWS", 30, Engine.LOAD, parse_fields("u64 dram  byte offset in the DRAM image" + _ROWS),

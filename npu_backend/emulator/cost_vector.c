@@ -16,6 +16,11 @@
  *   CONVERT     4: float32 is what it goes through
  *   RESIZE      nearest b; else b at each row times column tap, and 4 to round
  *   SOFTMAX     b for the maximum, 4 for exponential and sum, 4 to scale
+ *   REDUCE      b for an extreme, s for a sum, where s = min(2b, 4) is its width; b and 4 for a logarithm of a sum of
+ *               exponentials; 4 a line
+ *   ARGREDUCE   b to compare, 4 for the index
+ *   NORMALIZE   s for the mean, 4 for the variance, 4 to scale; 4 a line
+ *   LRN         4 for the square, 4 for each of `size` taps, 4 for the power, 4 to scale
  *   GATHER      b an element moved, 4 an index
  */
 #include "cost.h"
@@ -192,10 +197,52 @@ static double resize_cycles(const npu_record_core *core, const npu_instruction *
     return vector_cycles(core, cost, outputs * lanes, NULL, 0);
 }
 
+/* An element narrower than float32 is summed in twice its bytes. */
+static double sum_lanes(uint32_t type) {
+    uint32_t bytes = npu_type_bytes(type);
+    return bytes > 2 ? 4 : 2.0 * bytes;
+}
+
+/* `lanes` an element, and `line_lanes` a line; `reduces`: the output has one element a line. */
+static double line_cycles(const npu_record_core *core, npu_cost *cost, const npu_reduce *op, double lanes,
+                          double line_lanes, int reduces) {
+    uint32_t lines[4];
+    for (int axis = 0; axis < 4; ++axis) {
+        lines[axis] = op->line_axes >> axis & 1u ? 1 : op->counts[axis];
+    }
+    const view views[2] = {{op->counts, op->input_strides, 4, npu_type_bytes(op->input_type)},
+                           {reduces ? lines : op->counts, op->output_strides, 4, npu_type_bytes(op->output_type)}};
+    return vector_cycles(core, cost, product(op->counts, 4) * lanes + product(lines, 4) * line_lanes, views, 2);
+}
+
 static double softmax_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
-    const npu_softmax *op = (const npu_softmax *)(const void *)instruction;
-    double lanes = (double)npu_type_bytes(op->input_type) + 8;
-    return vector_cycles(core, cost, product(op->counts, 3) * op->length * lanes, NULL, 0);
+    const npu_reduce *op = (const npu_reduce *)(const void *)instruction;
+    return line_cycles(core, cost, op, (double)npu_type_bytes(op->input_type) + 8, 0, 0);
+}
+
+static double reduce_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_reduce *op = (const npu_reduce *)(const void *)instruction;
+    double compare = npu_type_bytes(op->input_type);
+    double lanes = op->function == NPU_REDUCE_MAXIMUM || op->function == NPU_REDUCE_MINIMUM ? compare
+                   : op->function == NPU_REDUCE_LOG_SUM_EXP                                 ? compare + 4
+                                                                                            : sum_lanes(op->input_type);
+    return line_cycles(core, cost, op, lanes, 4, 1);
+}
+
+static double normalize_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_normalize *op = (const npu_normalize *)(const void *)instruction;
+    double lanes = op->subtract_mean ? sum_lanes(op->input_type) + 8 : 8;
+    return line_cycles(core, cost, (const npu_reduce *)(const void *)op, lanes, 4, 0);
+}
+
+static double argreduce_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_reduce *op = (const npu_reduce *)(const void *)instruction;
+    return line_cycles(core, cost, op, (double)npu_type_bytes(op->input_type) + 4, 0, 1);
+}
+
+static double lrn_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_lrn *op = (const npu_lrn *)(const void *)instruction;
+    return line_cycles(core, cost, (const npu_reduce *)(const void *)op, 4.0 * ((double)op->size + 3), 0, 0);
 }
 
 npu_vector_cost npu_vector_cost_of(uint32_t opcode) {
@@ -211,6 +258,10 @@ npu_vector_cost npu_vector_cost_of(uint32_t opcode) {
     case NPU_OP_CONVERT: return convert_cycles;
     case NPU_OP_RESIZE: return resize_cycles;
     case NPU_OP_SOFTMAX: return softmax_cycles;
+    case NPU_OP_REDUCE: return reduce_cycles;
+    case NPU_OP_NORMALIZE: return normalize_cycles;
+    case NPU_OP_ARGREDUCE: return argreduce_cycles;
+    case NPU_OP_LRN: return lrn_cycles;
     case NPU_OP_GATHER: return gather_cycles;
     default: return NULL;
     }

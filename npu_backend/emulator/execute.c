@@ -22,6 +22,10 @@
     X(SELECT, select) \
     X(UNARY, unary) \
     X(SOFTMAX, softmax) \
+    X(REDUCE, reduce) \
+    X(NORMALIZE, normalize) \
+    X(ARGREDUCE, argreduce) \
+    X(LRN, lrn) \
     X(GATHER, gather)
 
 npu_status npu_execute_instruction(const npu_instruction *instruction, uint8_t *spm, npu_scratch *scratch,

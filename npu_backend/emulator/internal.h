@@ -166,6 +166,10 @@ npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *s
 npu_status npu_execute_select(const npu_select *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_unary(const npu_unary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_softmax(const npu_softmax *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_reduce(const npu_reduce *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_normalize(const npu_normalize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_argreduce(const npu_argreduce *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
+npu_status npu_execute_lrn(const npu_lrn *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 npu_status npu_execute_gather(const npu_gather *op, uint8_t *spm, npu_scratch *scratch, uint32_t level);
 /* Any instruction of the matrix or vector engine (execute.c). */
 npu_status npu_execute_instruction(const npu_instruction *instruction, uint8_t *spm, npu_scratch *scratch,

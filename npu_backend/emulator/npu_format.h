@@ -115,6 +115,27 @@ enum {
 };
 
 enum {
+    NPU_REDUCE_MAXIMUM = 0,
+    NPU_REDUCE_MINIMUM = 1,
+    NPU_REDUCE_MEAN = 2,
+    NPU_REDUCE_SUM = 3,
+    NPU_REDUCE_PRODUCT = 4,
+    NPU_REDUCE_L1 = 5,
+    NPU_REDUCE_L2 = 6,
+    NPU_REDUCE_SUM_SQUARE = 7,
+    NPU_REDUCE_LOG_SUM = 8,
+    NPU_REDUCE_LOG_SUM_EXP = 9,
+    NPU_REDUCE_COUNT = 10
+};
+
+enum {
+    NPU_SOFTMAX_TABLE = 0,
+    NPU_SOFTMAX_FLOAT = 1,
+    NPU_SOFTMAX_LOGARITHM = 2,
+    NPU_SOFTMAX_COUNT = 3
+};
+
+enum {
     NPU_RESIZE_NEAREST = 0,
     NPU_RESIZE_BILINEAR = 1,
     NPU_RESIZE_SEPARABLE = 2,
@@ -250,6 +271,10 @@ enum {
     NPU_OP_SELECT = 18,
     NPU_OP_UNARY = 19,
     NPU_OP_MATMUL = 20,
+    NPU_OP_REDUCE = 21,
+    NPU_OP_NORMALIZE = 22,
+    NPU_OP_ARGREDUCE = 23,
+    NPU_OP_LRN = 24,
     NPU_OP_GATHER = 25,
     NPU_OP_LOAD_ROWS = 30,
 };
@@ -413,7 +438,7 @@ typedef struct {
     uint32_t reserved27;
 } npu_pool;
 
-/* mean over all pixels, per channel */
+/* mean over all pixels, per channel: the integer sum of 8-bit codes requantised */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -429,7 +454,7 @@ typedef struct {
     int32_t output_zero_point;
     float input_scale;
     float output_scale;
-    uint32_t float_mean; /* 0: integer sum requantised (GlobalAveragePool), 1: float mean quantised (ReduceMean) */
+    uint32_t reserved13;
 } npu_mean;
 
 /* 8-bit code to 8-bit code by a table indexed by the raw byte */
@@ -536,21 +561,24 @@ typedef struct {
     uint32_t reserved25;
 } npu_resize;
 
-/* softmax of quantised rows */
+/* softmax of every line */
 typedef struct {
     npu_instruction head;
     uint32_t input;
     uint32_t output;
-    uint32_t counts[3];
-    uint32_t length; /* elements of the contiguous axis that is normalised */
-    uint32_t input_strides[3];
-    uint32_t output_strides[3];
-    uint32_t table; /* 256 float32: exponentials, indexed by code - (the row's largest code) + 255 */
-    uint32_t input_type;
-    uint32_t output_type;
+    uint32_t counts[4];
+    uint32_t input_strides[4]; /* bytes */
+    uint32_t output_strides[4]; /* bytes */
+    uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
-    float output_scale; /* floor(1 / the scale of the output) */
-    uint32_t reserved11;
+    float input_scale;
+    float output_scale;
+    uint32_t function; /* SoftmaxFunction; with a table output_scale is floor(1 / the scale of the output) */
+    uint32_t table; /* 256 float32: exponentials, indexed by code - (the line's largest code) + 255 */
+    uint32_t reserved14;
 } npu_softmax;
 
 /* each element from one of two tensors; they move bit for bit where all types and codes are the same */
@@ -626,6 +654,86 @@ typedef struct {
     uint32_t keep_accumulators; /* 1: write only accumulators, 0: scale and write the output */
 } npu_matmul;
 
+/* one element from every line, in float32; output strides of the line's axes are ignored */
+typedef struct {
+    npu_instruction head;
+    uint32_t input;
+    uint32_t output;
+    uint32_t counts[4];
+    uint32_t input_strides[4]; /* bytes */
+    uint32_t output_strides[4]; /* bytes */
+    uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+    uint32_t function; /* ReduceFunction */
+} npu_reduce;
+
+/* every line to mean 0 and variance 1, in float32 */
+typedef struct {
+    npu_instruction head;
+    uint32_t input;
+    uint32_t output;
+    uint32_t counts[4];
+    uint32_t input_strides[4]; /* bytes */
+    uint32_t output_strides[4]; /* bytes */
+    uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+    float epsilon; /* added to the variance */
+    uint32_t subtract_mean; /* 0: no mean is subtracted, the variance is the mean square */
+    uint32_t reserved14;
+} npu_normalize;
+
+/* index, int32 or int64, of every line's extreme; output strides of the line's axes are ignored */
+typedef struct {
+    npu_instruction head;
+    uint32_t input;
+    uint32_t output;
+    uint32_t counts[4];
+    uint32_t input_strides[4]; /* bytes */
+    uint32_t output_strides[4]; /* bytes */
+    uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+    uint32_t function; /* ReduceFunction: maximum or minimum */
+    uint32_t select_last; /* which of equal elements: 0 the first, 1 the last */
+    uint32_t reserved14;
+} npu_argreduce;
+
+/* local response normalisation along every line: x / (bias + alpha / size * sum of squares) ** beta */
+typedef struct {
+    npu_instruction head;
+    uint32_t input;
+    uint32_t output;
+    uint32_t counts[4];
+    uint32_t input_strides[4]; /* bytes */
+    uint32_t output_strides[4]; /* bytes */
+    uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
+    int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
+    int32_t output_zero_point;
+    float input_scale;
+    float output_scale;
+    uint32_t size; /* elements summed around each, (size - 1) / 2 of them before it */
+    float alpha;
+    float beta;
+    float bias;
+    uint32_t reserved16;
+} npu_lrn;
+
 /* the positions that indices name, along one axis; an index out of range traps */
 typedef struct {
     npu_instruction head;
@@ -684,6 +792,10 @@ typedef struct {
     X(SELECT, select, 4) \
     X(UNARY, unary, 4) \
     X(MATMUL, matmul, 3) \
+    X(REDUCE, reduce, 4) \
+    X(NORMALIZE, normalize, 4) \
+    X(ARGREDUCE, argreduce, 4) \
+    X(LRN, lrn, 4) \
     X(GATHER, gather, 4) \
     X(LOAD_ROWS, load_rows, 0)
 

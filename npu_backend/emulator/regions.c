@@ -6,6 +6,12 @@
 _Static_assert(offsetof(npu_conv, output_zero_point) == offsetof(npu_depthwise, output_zero_point), "window fields");
 _Static_assert(offsetof(npu_pool, output_zero_point) == offsetof(npu_depthwise, output_zero_point), "window fields");
 
+/* So do all instructions on lines. */
+_Static_assert(offsetof(npu_softmax, output_scale) == offsetof(npu_reduce, output_scale), "line fields");
+_Static_assert(offsetof(npu_normalize, output_scale) == offsetof(npu_reduce, output_scale), "line fields");
+_Static_assert(offsetof(npu_argreduce, output_scale) == offsetof(npu_reduce, output_scale), "line fields");
+_Static_assert(offsetof(npu_lrn, output_scale) == offsetof(npu_reduce, output_scale), "line fields");
+
 typedef struct {
     npu_region *regions;
     int count;
@@ -192,12 +198,21 @@ static void add_resize(region_list *list, const npu_resize *op) {
             (uint64_t)op->channels * npu_type_bytes(op->output_type), 1);
 }
 
+/* The instructions on lines share their first fields; a reduction writes one element for each line. */
+static void add_lines(region_list *list, const npu_reduce *op, int reduces) {
+    uint32_t written[4];
+    for (int axis = 0; axis < 4; ++axis) {
+        written[axis] = reduces && (op->line_axes >> axis & 1u) ? 1 : op->counts[axis];
+    }
+    add_strided(list, op->input, npu_type_bytes(op->input_type), op->counts, op->input_strides, 4, 0);
+    add_strided(list, op->output, npu_type_bytes(op->output_type), written, op->output_strides, 4, 1);
+}
+
 static void add_softmax(region_list *list, const npu_softmax *op) {
-    add_strided(list, op->input, (uint64_t)op->length * npu_type_bytes(op->input_type), op->counts, op->input_strides,
-                3, 0);
-    add(list, op->table, 256 * sizeof(float), 0);
-    add_strided(list, op->output, (uint64_t)op->length * npu_type_bytes(op->output_type), op->counts,
-                op->output_strides, 3, 1);
+    add_lines(list, (const npu_reduce *)(const void *)op, 0);
+    if (op->function == NPU_SOFTMAX_TABLE) {
+        add(list, op->table, 256 * sizeof(float), 0);
+    }
 }
 
 static void add_binary(region_list *list, const npu_binary *op) {
@@ -300,6 +315,14 @@ static void add_vector(region_list *list, const npu_instruction *head) {
         break;
     case NPU_OP_SOFTMAX:
         add_softmax(list, op);
+        break;
+    case NPU_OP_REDUCE:
+    case NPU_OP_ARGREDUCE:
+        add_lines(list, op, 1);
+        break;
+    case NPU_OP_NORMALIZE:
+    case NPU_OP_LRN:
+        add_lines(list, op, 0);
         break;
     case NPU_OP_GATHER:
         add_rows(list, op, ((const npu_gather *)op)->input, NPU_SPACE_SPM);

@@ -16,8 +16,7 @@ static int check_mean(const context *at, const npu_mean *op) {
            one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
            code(at, "input_zero_point", op->input_zero_point, op->input_type) &&
            code(at, "output_zero_point", op->output_zero_point, op->output_type) &&
-           scales_are_valid(at, op->input_scale, op->output_scale) &&
-           between(at, "float_mean", op->float_mean, 0, 1);
+           scales_are_valid(at, op->input_scale, op->output_scale);
 }
 
 static int element_bytes(const context *at, uint32_t bytes) {
@@ -80,13 +79,50 @@ static int check_resize(const context *at, const npu_resize *op) {
            check_taps(at, op);
 }
 
-static int check_softmax(const context *at, const npu_softmax *op) {
-    return counts_are_positive(at, op->counts, 3) && between(at, "length", op->length, 1, MAX_EXTENT) &&
-           aligned(at, "table is not 4-byte aligned", op->table) &&
+static int check_lines(const context *at, const npu_reduce *op) {
+    double elements = (double)op->counts[0] * op->counts[1] * op->counts[2] * op->counts[3];
+    return counts_are_positive(at, op->counts, 4) &&
+           (elements <= MAX_PIXELS || refuse(at, "more elements than one instruction may have")) &&
+           between(at, "line_axes", op->line_axes, 0, 15) &&
+           check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point);
+}
+
+static int check_table_lines(const context *at, const npu_softmax *op) {
+    uint32_t axes = 0;
+    for (int axis = 0; axis < 4; ++axis) {
+        axes += (op->line_axes >> axis & 1u) && op->counts[axis] > 1;
+    }
+    return between(at, "axes of a line", axes, 0, 1) && aligned(at, "table is not 4-byte aligned", op->table) &&
            one_of_types(at, "input_type", op->input_type, BYTE_TYPES) &&
-           one_of_types(at, "output_type", op->output_type, BYTE_TYPES) &&
-           code(at, "output_zero_point", op->output_zero_point, op->output_type) &&
-           finite_and_positive(at, "output_scale", op->output_scale);
+           one_of_types(at, "output_type", op->output_type, BYTE_TYPES);
+}
+
+static int check_softmax(const context *at, const npu_softmax *op) {
+    return check_lines(at, (const npu_reduce *)(const void *)op) &&
+           between(at, "function", op->function, 0, NPU_SOFTMAX_COUNT - 1) &&
+           (op->function != NPU_SOFTMAX_TABLE || check_table_lines(at, op));
+}
+
+static int check_reduce(const context *at, const npu_reduce *op) {
+    return check_lines(at, op) && between(at, "function", op->function, 0, NPU_REDUCE_COUNT - 1);
+}
+
+static int check_normalize(const context *at, const npu_normalize *op) {
+    return check_lines(at, (const npu_reduce *)(const void *)op) &&
+           ((isfinite(op->epsilon) && op->epsilon >= 0.0f) || refuse(at, "epsilon is negative or not finite")) &&
+           between(at, "subtract_mean", op->subtract_mean, 0, 1);
+}
+
+static int check_argreduce(const context *at, const npu_argreduce *op) {
+    return check_lines(at, (const npu_reduce *)(const void *)op) &&
+           one_of_types(at, "output_type", op->output_type, 1u << NPU_TYPE_INT32 | 1u << NPU_TYPE_INT64) &&
+           between(at, "function", op->function, NPU_REDUCE_MAXIMUM, NPU_REDUCE_MINIMUM) &&
+           between(at, "select_last", op->select_last, 0, 1);
+}
+
+static int check_lrn(const context *at, const npu_lrn *op) {
+    return check_lines(at, (const npu_reduce *)(const void *)op) && between(at, "size", op->size, 1, MAX_KERNEL);
 }
 
 int npu_check_vector(const context *at) {
@@ -116,6 +152,14 @@ int npu_check_vector(const context *at) {
         return check_resize(at, op);
     case NPU_OP_SOFTMAX:
         return check_softmax(at, op);
+    case NPU_OP_REDUCE:
+        return check_reduce(at, op);
+    case NPU_OP_NORMALIZE:
+        return check_normalize(at, op);
+    case NPU_OP_ARGREDUCE:
+        return check_argreduce(at, op);
+    case NPU_OP_LRN:
+        return check_lrn(at, op);
     default:
         return refuse(at, "is not validated"); /* unreachable: the opcode is in the table */
     }

@@ -156,7 +156,12 @@ typedef void (*npu_row)(const void *context, uint8_t *const operands[NPU_VIEW_OP
 npu_view npu_view_of(const uint32_t counts[4]); /* without operands */
 void npu_view_operand(npu_view *view, uint8_t *base, uint32_t element_bytes, const uint32_t strides[4]);
 void npu_view_collapse(npu_view *view); /* merges axes, so that the last is as long as can be */
+void npu_view_swap(npu_view *view, int a, int b);
 void npu_view_for_rows(npu_view *view, npu_row row, const void *context);
+
+/* `n` elements of 1, 2, 4 or 8 bytes from one stride to another. */
+void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, uint32_t element,
+                      size_t n);
 
 void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level);
 void npu_binary_of_integers(const npu_binary *op, npu_view *view);

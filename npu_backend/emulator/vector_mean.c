@@ -5,12 +5,9 @@ typedef struct {
     npu_code code;
     int32_t zero_sum; /* what the zero point adds to a sum */
     float factor;
-    float divisor;
-    float output_scale;
     int32_t output_zero_point;
     float low; /* bounds before the zero point is added */
     float high;
-    int float_mean;
 } constants;
 
 NPU_INLINE void mean_lanes(const npu_mean *op, const uint8_t *input, size_t lanes, const constants *k,
@@ -26,7 +23,6 @@ NPU_INLINE void mean_lanes(const npu_mean *op, const uint8_t *input, size_t lane
     }
     for (size_t lane = 0; lane < lanes; ++lane) {
         float value = (float)npu_subtract(sums[lane], k->zero_sum) * k->factor;
-        value = k->float_mean ? value / k->divisor / k->output_scale : value;
         output[lane] = (uint8_t)npu_add(npu_round(npu_clamp(value, k->low, k->high)), k->output_zero_point);
     }
 }
@@ -42,15 +38,11 @@ NPU_LEVELS(mean, (const npu_mean *op, const uint8_t *input, const constants *k, 
 
 npu_status npu_execute_mean(const npu_mean *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    constants k = {npu_code_of(op->input_type), 0, op->input_scale, 0.0f, op->output_scale, op->output_zero_point,
-                   npu_type_low(op->output_type) - (float)op->output_zero_point,
-                   npu_type_high(op->output_type) - (float)op->output_zero_point, op->float_mean != 0};
     uint32_t pixels = op->input_height * op->input_width;
-    k.zero_sum = npu_multiply((int32_t)pixels, op->input_zero_point);
-    k.divisor = (float)pixels;
-    if (!op->float_mean) {
-        k.factor = op->input_scale / (op->output_scale * k.divisor);
-    }
+    constants k = {npu_code_of(op->input_type), npu_multiply((int32_t)pixels, op->input_zero_point),
+                   op->input_scale / (op->output_scale * (float)pixels), op->output_zero_point,
+                   npu_type_low(op->output_type) - (float)op->output_zero_point,
+                   npu_type_high(op->output_type) - (float)op->output_zero_point};
     mean_levels[level - 1](op, spm + op->input, &k, spm + op->output);
     return NPU_OK;
 }

@@ -75,7 +75,7 @@ static double cost_with_inner(const npu_view *view, int axis) {
     return elements * apart + elements / (double)view->counts[axis] * 8.0;
 }
 
-static void swap_axes(npu_view *view, int a, int b) {
+void npu_view_swap(npu_view *view, int a, int b) {
     uint64_t count = view->counts[a];
     view->counts[a] = view->counts[b];
     view->counts[b] = count;
@@ -93,11 +93,11 @@ static void choose_inner_axis(npu_view *view) {
             best = axis;
         }
     }
-    swap_axes(view, best, 3);
+    npu_view_swap(view, best, 3);
 }
 
-static void copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, uint32_t element,
-                         size_t n) {
+void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, uint32_t element,
+                      size_t n) {
     for (size_t i = 0; i < n; ++i) {
         if (element == 1) {
             *to = *from;
@@ -127,14 +127,14 @@ static void apart_row(const npu_view *view, uint8_t *const at[], npu_row row, co
             uint8_t *source = at[operand] + (int64_t)done * stride;
             contiguous[operand] = stride == element ? source : buffers[operand];
             if (operand < last && stride != element && (stride != 0 || done == 0)) {
-                copy_strided(buffers[operand], element, source, stride, element, n);
+                npu_copy_strided(buffers[operand], element, source, stride, element, n);
             }
         }
         row(context, contiguous, n);
         if (contiguous[last] == buffers[last]) {
             int64_t stride = view->strides[last][3];
             uint32_t element = view->element_bytes[last];
-            copy_strided(at[last] + (int64_t)done * stride, stride, buffers[last], element, element, n);
+            npu_copy_strided(at[last] + (int64_t)done * stride, stride, buffers[last], element, element, n);
         }
     }
 }

@@ -11,6 +11,7 @@ from npu_backend.ops import (
     dense,
     gather,
     matmul,
+    normalize,
     pool,
     positions,
     reduce,
@@ -23,6 +24,6 @@ from npu_backend.ops import (
 from npu_backend.ops.base import append_op, registered_ops, spec_of
 
 __all__ = [
-    "append_op", "binary", "blocks", "conv", "conv_transpose", "conversion", "dense", "gather", "matmul", "pool",
-    "positions", "reduce", "registered_ops", "reshape", "resize", "shape", "softmax", "spec_of", "unary",
+    "append_op", "binary", "blocks", "conv", "conv_transpose", "conversion", "dense", "gather", "matmul", "normalize",
+    "pool", "positions", "reduce", "registered_ops", "reshape", "resize", "shape", "softmax", "spec_of", "unary",
 ]  # fmt: skip

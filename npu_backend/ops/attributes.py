@@ -68,10 +68,48 @@ class PoolAttributes:
 
 @dataclass(frozen=True)
 class ReduceAttributes:
-    """A reduction over `axes`, ascending, which keep extent 1: `function` is ``maximum`` (of codes) or ``mean``."""
+    """A reduction over `axes`, which keep extent 1; they are summed in this order, the first the slowest.
+
+    `function`: ``maximum``, ``minimum``, ``mean``, ``sum``, ``product``, ``l1``, ``l2``, ``sum_square``, ``log_sum`` or
+    ``log_sum_exp``.
+    """
 
     function: str
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArgReduceAttributes:
+    """The index of the extreme along `axis`, which keeps extent 1: `function` is ``maximum`` or ``minimum``.
+
+    Of equal elements the first is taken, or the last. The output is int64 or int32.
+    """
+
+    function: str
+    axis: int
+    select_last: bool = False
+
+
+@dataclass(frozen=True)
+class NormalizeAttributes:
+    """``(x - mean) / sqrt(variance + epsilon)`` over `axes`, summed in this order, the first the slowest.
+
+    Without `subtract_mean` (RMS normalisation): ``x / sqrt(mean square + epsilon)``.
+    """
+
+    axes: tuple[int, ...]
+    epsilon: float
+    subtract_mean: bool = True
+
+
+@dataclass(frozen=True)
+class LrnAttributes:
+    """``x / (bias + alpha / size * s) ** beta``: s sums the squares of `size` neighbours along the last axis."""
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    bias: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -193,6 +231,7 @@ class GatherAttributes:
 
 @dataclass(frozen=True)
 class SoftmaxAttributes:
-    """Softmax along one axis."""
+    """Softmax along one axis, or its logarithm."""
 
     axis: int
+    logarithm: bool = False

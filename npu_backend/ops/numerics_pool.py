@@ -1,11 +1,10 @@
-"""Max, average and global average pooling, and the mean over height and width. Layout [n,h,w,c]; pads (top, left,
+"""Max, average and global average pooling. Layout [n,h,w,c]; pads (top, left,
 bottom, right).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from npu_backend.ops.numerics_core import (
     dequantize,
     from_unsigned,
     integer_range,
-    quantize,
     round_saturate,
     to_unsigned,
     unsigned_zero_point,
@@ -126,24 +124,6 @@ def global_average_pool(
     sums = x.astype(np.int32).sum(axis=(1, 2), keepdims=True) - np.int32(x_zero_point * pixels)
     scaled = sums.astype(np.int32).astype(FLOAT) * global_average_multiplier(x_scale, y_scale, pixels)
     return round_saturate(scaled, y_zero_point, x.dtype)
-
-
-def reduce_mean(
-    x: IntegerArray,
-    x_scale: np.float32,
-    x_zero_point: int,
-    y_scale: np.float32,
-    y_zero_point: int,
-    axes: tuple[int, ...] = (1, 2),
-) -> IntegerArray:
-    """ReduceMean between DequantizeLinear and QuantizeLinear, reduced axes kept with extent 1: within one step.
-
-    ONNX Runtime sums the dequantised float32 values in an order that depends on shape and vector width; this sums
-    integers exactly and divides the rest as it does: `quantize(float32(float32(sum) * x_scale) / float32(pixels))`.
-    """
-    pixels = prod(x.shape[axis] for axis in axes)
-    sums = x.astype(np.int64).sum(axis=axes, keepdims=True) - x_zero_point * pixels
-    return quantize(sums.astype(FLOAT) * FLOAT(x_scale) / FLOAT(pixels), y_scale, y_zero_point, x.dtype)
 
 
 def _quantize_with_float_zero_point(

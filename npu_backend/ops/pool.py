@@ -8,12 +8,17 @@ import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
-from npu_backend.isa import DATA_TYPES, PoolFunction
+from npu_backend.isa import DATA_TYPES, PoolFunction, ReduceFunction
 from npu_backend.ops import numerics_pool as numerics
 from npu_backend.ops.attributes import PoolAttributes
 from npu_backend.ops.base import LoweredInstruction, OpSpec, Tile, register
 from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.lines import FORMS, line_instructions
+from npu_backend.ops.numerics_core import encode
+from npu_backend.ops.numerics_lines import reduce
 from npu_backend.ops.windows import at_batch, image_fields, padding_before, window_box, window_count
+
+_PIXELS = (1, 2)
 
 
 def scale_fields(graph: Graph, op: Op) -> dict[str, object]:
@@ -78,10 +83,11 @@ class Pool2d(OpSpec):
 
 @register
 class GlobalAveragePool(OpSpec):
-    """The mean of all pixels, requantised from the integer sum."""
+    """The mean of all pixels; of 8-bit codes requantised from the integer sum."""
 
     kind = "global_average_pool"
     meaning = "mean of all pixels of every channel (GlobalAveragePool)"
+    forms = FORMS
 
     def infer_shape(
         self, attributes: None, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
@@ -90,11 +96,14 @@ class GlobalAveragePool(OpSpec):
         return inputs[0].shape[0], 1, 1, inputs[0].shape[3]
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """As ONNX Runtime's QLinearGlobalAveragePool."""
-        x, y = quantization_of(graph.tensor(op.inputs[0])), quantization_of(graph.tensor(op.output))
+        """As ONNX Runtime's QLinearGlobalAveragePool, or its float operator but for the order of sums."""
+        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
+        if not _same_bytes(x, y):
+            return encode(reduce(inputs[0], x.quantization, "mean", _PIXELS), y)
         return numerics.global_average_pool(
-            inputs[0], np.float32(x.scale), x.zero_point, np.float32(y.scale), y.zero_point
-        )
+            inputs[0], np.float32(quantization_of(x).scale), quantization_of(x).zero_point,
+            np.float32(quantization_of(y).scale), quantization_of(y).zero_point,
+        )  # fmt: skip
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
         """Images and channels."""
@@ -107,7 +116,10 @@ class GlobalAveragePool(OpSpec):
         return (out_box.with_interval(1, 0, height).with_interval(2, 0, width),)
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
-        """One instruction per image."""
+        """One instruction per image; or a reduction."""
+        if not _same_bytes(graph.tensor(op.inputs[0]), graph.tensor(op.output)):
+            fields = {"function": ReduceFunction.MEAN}
+            return line_instructions("REDUCE", graph, op, (tile.inputs[0], tile.output), _PIXELS, fields)
         lowered = []
         for image in range(*tile.output.box.interval(0)):
             source, output = at_batch(tile.inputs[0], image), at_batch(tile.output, image)
@@ -115,6 +127,11 @@ class GlobalAveragePool(OpSpec):
             lowered.append(LoweredInstruction("MEAN", scale_fields(graph, op) | {
                 "input": source.address, "input_row_bytes": source.strides[1],
                 "input_column_bytes": source.strides[2], "input_height": height, "input_width": width,
-                "channels": channels, "output": output.address, "float_mean": 0,
+                "channels": channels, "output": output.address,
             }))  # fmt: skip
         return tuple(lowered)
+
+
+def _same_bytes(x: Tensor, y: Tensor) -> bool:
+    """Whether input and output are 8-bit codes of one type, for which ONNX Runtime has integer kernels."""
+    return x.dtype == y.dtype and x.dtype in ("uint8", "int8")

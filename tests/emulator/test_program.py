@@ -39,6 +39,10 @@ ROWS: dict[str, Any] = {
     "input_step_bytes": 16, "output_step_bytes": 24, "run_bytes": 7, "counts": (1, 1, 2), "input_strides": (0, 0, 8),
     "output_strides": (0, 0, 8),
 }  # fmt: skip
+LINES: dict[str, Any] = {
+    "input": 0, "output": 1024, "counts": (1, 2, 3, 5), "input_strides": (0, 15, 5, 1), "output_strides": (0, 15, 5, 1),
+    "line_axes": 8,
+}  # fmt: skip
 TWO_BLOCKS = {"output_channels": 17, "output_column_bytes": 17, "output_row_bytes": 136}
 SCALES = {"input_scale": 0.5, "output_scale": 0.25}
 VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
@@ -74,10 +78,14 @@ VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
                         "output_row_bytes": 64, "output_column_bytes": 4, "input_height": 8, "input_width": 8,
                         "output_height": 16, "output_width": 16, "channels": 4, "row_table": 4096, "column_table": 8192,
                         "row_taps": 1, "column_taps": 1, **SCALES}),
+    "SOFTMAX": (VECTOR, {**LINES, **SCALES, "table": 4096, "output_scale": 256.0}),
+    "REDUCE": (VECTOR, {**LINES, **SCALES, "function": 9}),
+    "NORMALIZE": (VECTOR, {**LINES, **SCALES, "epsilon": 1e-5, "subtract_mean": 1}),
+    "ARGREDUCE": (VECTOR, {**LINES, "output_type": 7, "input_scale": 0.5, "output_scale": 1.0,
+                           "output_strides": (0, 120, 40, 8)}),
+    "LRN": (VECTOR, {**LINES, **SCALES, "size": 3, "alpha": 0.1, "beta": 0.75, "bias": 1.0}),
     "GATHER": (VECTOR, {"input": 0, **ROWS}),
     "LOAD_ROWS": (LOAD, {"dram": 256, **ROWS}),
-    "SOFTMAX": (VECTOR, {"input": 0, "output": 1024, "counts": (1, 2, 3), "length": 10, "input_strides": (0, 30, 10),
-                         "output_strides": (0, 30, 10), "table": 4096, "output_scale": 256.0}),
 }  # fmt: skip
 
 
@@ -204,8 +212,20 @@ def test_every_opcode_has_a_valid_form() -> None:
         ("RESIZE", {"function": 2, "row_taps": 500}, "spm 0x1000+64000 > 32768"),
         ("RESIZE", {"output_type": 1}, "nearest takes one type to another"),
         ("RESIZE", {"input_type": 9}, "input_type is data type 9"),
-        ("SOFTMAX", {"length": 0}, "length is 0"),
+        ("SOFTMAX", {"counts": (1, 2, 0, 5)}, "a count is 0"),
         ("SOFTMAX", {"table": 4097}, "table is not 4-byte aligned"),
+        ("SOFTMAX", {"line_axes": 12}, "axes of a line is 2, not in 0..1"),
+        ("SOFTMAX", {"function": 3}, "function is 3"),
+        ("REDUCE", {"line_axes": 16}, "line_axes is 16, not in 0..15"),
+        ("REDUCE", {"line_axes": 2, "output_strides": (0, 15, 5, 0)}, "writes a byte twice"),
+        ("REDUCE", {"counts": (1 << 20, 1 << 20, 1, 1)}, "more elements than one instruction may have"),
+        ("REDUCE", {"function": 10}, "function is 10"),
+        ("NORMALIZE", {"epsilon": -1.0}, "epsilon is negative or not finite"),
+        ("NORMALIZE", {"input_scale": float("nan")}, "scale is"),
+        ("NORMALIZE", {"output": 3}, "its output overlaps its input"),
+        ("ARGREDUCE", {"function": 2}, "function is 2, not in 0..1"),
+        ("ARGREDUCE", {"output_type": 0}, "output_type is data type 0"),
+        ("LRN", {"size": 0}, "size is 0"),
     ],
 )
 def test_fields_and_bounds(name: str, change: dict[str, Any], message: str) -> None:

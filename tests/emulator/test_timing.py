@@ -12,7 +12,17 @@ import pytest
 
 from npu_backend.cost import CostModel
 from npu_backend.errors import EmulatorError, NpuError
-from npu_backend.isa import BinaryFunction, DataType, Engine, Instruction, PoolFunction, ResizeFunction, UnaryFunction
+from npu_backend.isa import (
+    BinaryFunction,
+    DataType,
+    Engine,
+    Instruction,
+    PoolFunction,
+    ReduceFunction,
+    ResizeFunction,
+    SoftmaxFunction,
+    UnaryFunction,
+)
 from npu_backend.machine import load_machine as load_shipped
 from npu_backend.machine import machine_names
 from npu_backend.network import machine_records
@@ -88,6 +98,19 @@ def resize(function: ResizeFunction) -> Instruction:
                        column_taps=taps)  # fmt: skip
 
 
+def lines(name: str, data_type: DataType = DataType.INT8, **values: Any) -> Instruction:
+    """Eight lines of 32 elements; a reduction's outputs lie close together."""
+    size = 2 if data_type == DataType.FLOAT16 else 1
+    output = (0, 0, size, 0) if name in ("REDUCE", "ARGREDUCE") else (0, 0, 32 * size, size)
+    return instruction(name, counts=(1, 1, 8, 32), input_strides=(0, 0, 32 * size, size), output_strides=output,
+                       line_axes=8, input_type=data_type, output_type=data_type, **values)  # fmt: skip
+
+
+def replace_strides(step: Instruction) -> Instruction:
+    """Every element a word of its own."""
+    return replace(step, values={**step.values, "input_strides": (0, 0, 256, 8)})
+
+
 COMPUTE: list[tuple[str, Instruction, float]] = [
     # Array 16 x 16 x 4, fill 7.
     ("1x1, full lanes", conv(4, 4, 16, 16), 1 * 1 * 4 + 7),  # 16 pixels in 4 steps
@@ -158,7 +181,17 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     ("nearest", resize(ResizeFunction.NEAREST), 256 / 32 + 3),
     ("bilinear", resize(ResizeFunction.BILINEAR), 256 * 8 / 32 + 3),  # four taps and the rounding in 4 bytes
     ("cubic", resize(ResizeFunction.SEPARABLE), 256 * 20 / 32 + 3),
-    ("softmax", instruction("SOFTMAX", counts=(1, 1, 4), length=64), 256 * 9 / 32 + 3),
+    ("softmax", lines("SOFTMAX"), 256 * 9 / 32 + 3),  # the maximum, exponential and sum, scale
+    ("softmax of float16", lines("SOFTMAX", DataType.FLOAT16, function=SoftmaxFunction.FLOAT), 256 * 10 / 32 + 3),
+    ("maximum of lines", lines("REDUCE", function=ReduceFunction.MAXIMUM), (256 + 8 * 4) / 32 + 3),
+    ("mean of lines", lines("REDUCE", function=ReduceFunction.MEAN), (256 * 2 + 8 * 4) / 32 + 3),
+    ("sum of float16", lines("REDUCE", DataType.FLOAT16, function=ReduceFunction.SUM), (256 * 4 + 8 * 4) / 32 + 3),
+    ("exponentials", lines("REDUCE", function=ReduceFunction.LOG_SUM_EXP), (256 * 5 + 8 * 4) / 32 + 3),
+    ("mean of scattered elements", replace_strides(lines("REDUCE", function=ReduceFunction.MEAN)), 256 / 8 + 3),
+    ("index", lines("ARGREDUCE"), 256 * 5 / 32 + 3),
+    ("normalise", lines("NORMALIZE", subtract_mean=1), (256 * (2 + 8) + 8 * 4) / 32 + 3),
+    ("normalise by squares", lines("NORMALIZE"), (256 * 8 + 8 * 4) / 32 + 3),
+    ("local response", lines("LRN", size=5), 256 * 4 * (5 + 3) / 32 + 3),
 ]
 
 

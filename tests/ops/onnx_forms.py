@@ -12,16 +12,15 @@ from onnx import TensorProto
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
-from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement, cases_resize
+from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement, cases_reduction, cases_resize
+from tests.ops.onnx_reference import TO_CHANNELS_LAST, opset_of, to_host
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
 # ONNX Runtime computes these in float; the rest is equal bit for bit.
-WITHIN_ONE_STEP = {"conv_transpose2d", "reduce"}
+WITHIN_ONE_STEP = {"conv_transpose2d", "reduce", "normalize", "lrn"}
 
 # Their attributes are younger than opset 17.
 NEWER = {"resize2d"}
-
-TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 Emit = Callable[[OnnxGraph, Graph, Op, Sequence[str]], str]
 
@@ -34,24 +33,11 @@ def emit_pool(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> st
     return onnx.op("AveragePool", *names, count_include_pad=int(a.function == "average_window"), **window)
 
 
-def emit_reduce(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    axes = [to_host(graph.tensor(op.output)).index(axis) for axis in op.attributes.axes]
-    kind = {"maximum": "ReduceMax", "mean": "ReduceMean"}[op.attributes.function]
-    return onnx.op(kind, *names, axes=axes, keepdims=1)
-
-
-def emit_softmax(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    rank = len(graph.tensor(op.output).shape)
-    return onnx.op("Softmax", *names, axis=to_host(graph.tensor(op.output)).index(op.attributes.axis % rank))
-
-
 EMIT: dict[str, Emit] = {
     "pool2d": emit_pool,
     "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
-    "reduce": emit_reduce,
-    "softmax": emit_softmax,
     **cases_elementwise.EMIT, **cases_matmul.EMIT, **cases_matrix.EMIT,
-    **cases_movement.EMIT, **cases_resize.EMIT,
+    **cases_movement.EMIT, **cases_reduction.EMIT, **cases_resize.EMIT,
 }  # fmt: skip
 # They keep the bytes, or look them up; NumPy's own function is the judge.
 MOVEMENTS = {"reshape", "table"}
@@ -61,10 +47,6 @@ def code_of(graph: Graph, name: str) -> Quantization:
     quantization = graph.tensor(name).quantization
     assert quantization is not None
     return quantization
-
-
-def to_host(tensor: Tensor) -> tuple[int, ...]:
-    return TO_CHANNELS_FIRST if len(tensor.shape) == 4 else tuple(range(len(tensor.shape)))
 
 
 def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -89,11 +71,10 @@ def onnx_runtime(graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarr
     output = graph.tensor(op.output)
     if output.quantization is not None:
         result = _round_trip(onnx, result, output)
-    sixteen_bit = any(graph.tensor(name).dtype.endswith("int16") for name in (*graph.activations(op), op.output))
     if output.dtype == "float16":
         result = onnx.op("Cast", onnx.op("Cast", result, to=TensorProto.FLOAT16), to=TensorProto.FLOAT)
     dtype = np.float32 if output.quantization or output.dtype == "float16" else output.dtype
-    value = onnx.run(result, dtype, 21 if sixteen_bit or op.kind in NEWER else 17)
+    value = onnx.run(result, dtype, 21 if op.kind in NEWER else opset_of(graph, op))
     value = value.astype(np.float16) if output.dtype == "float16" else value
     return value.transpose(TO_CHANNELS_LAST) if value.ndim == 4 else value
 

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
+from npu_backend.graph import Graph as NpuGraph
+from npu_backend.graph import Op, Tensor
 from npu_backend.ops import numerics_core as core
 from tvm_ext.float_resizes import with_float_resizes
 
 pytest.importorskip("onnxruntime")
 
 F = np.float32
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 DTYPES = [np.dtype(np.uint8), np.dtype(np.int8)]
 Quantization = tuple[np.float32, int]
 Attributes = dict[str, Any]
@@ -123,6 +126,17 @@ def near(rng: np.random.Generator, x: Quantization, dtype: np.dtype) -> Quantiza
 def draw_values(rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     low, high = core.integer_range(dtype)
     return rng.integers(low, high + 1, shape).astype(dtype)
+
+
+def opset_of(graph: NpuGraph, op: Op) -> int:
+    """The ONNX version in which an operator is compared: 17, or 21 which has codes of 16 bits."""
+    names = (*graph.activations(op), op.output)
+    return 21 if any(graph.tensor(name).dtype.endswith("int16") for name in names) else 17
+
+
+def to_host(tensor: Tensor) -> tuple[int, ...]:
+    """The storage axis of each of the host's: images are [n, c, h, w] there."""
+    return TO_CHANNELS_FIRST if len(tensor.shape) == 4 else tuple(range(len(tensor.shape)))
 
 
 def to_nchw(x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npu_backend.graph import Quantization as NpuQuantization
 from npu_backend.ops import numerics_core as core
+from npu_backend.ops import numerics_lines as lines
 from npu_backend.ops import numerics_pool as pool
 from npu_backend.ops import numerics_softmax
 from tests.ops.onnx_reference import (
@@ -87,14 +89,15 @@ def test_global_average_pool(rng: np.random.Generator, dtype: np.dtype) -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @given(rng=seeds, dtype=dtypes)
-def test_reduce_mean_is_within_one_step(rng: np.random.Generator, dtype: np.dtype, channels_last: bool) -> None:
+def test_mean_is_within_one_step(rng: np.random.Generator, dtype: np.dtype, channels_last: bool) -> None:
     values, x = draw_image(rng, dtype), draw_code(rng, dtype)
     y = F(x[0] * 2 ** rng.uniform(-3, 0)), draw_zero_point(rng, dtype)
     if channels_last:
         expected = reference("ReduceMean", [(values, x)], y, axes=[1, 2])
     else:
         expected = to_nhwc(reference("ReduceMean", [(to_nchw(values), x)], y, axes=[2, 3]))
-    assert_within_one_step(pool.reduce_mean(values, *x, *y), expected, 0.1)
+    mean = lines.reduce(values, NpuQuantization(float(x[0]), x[1]), "mean", (1, 2))
+    assert_within_one_step(core.quantize(mean, *y, dtype), expected, 0.1)
 
 
 # softmax

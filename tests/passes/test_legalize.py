@@ -9,6 +9,7 @@ from npu_backend.ops.attributes import (
     ConcatAttributes,
     MatMulAttributes,
     PadAttributes,
+    ReduceAttributes,
     ReshapeAttributes,
     SliceAttributes,
     SoftmaxAttributes,
@@ -99,14 +100,12 @@ def test_axes_follow_the_storage_order(kind: str) -> None:
     assert graph.ops[-1].attributes == after
 
 
-def test_softmax_over_columns_is_laid_out_for_it() -> None:
-    net = Network("columns")
+def test_sums_keep_their_order_in_any_layout() -> None:
+    net = Network("sums")
     x = net.conv_channels_first(net.source((1, 3, 5, 8)), 6)
-    assert kinds(legal(net, net.add("softmax", x, attributes=SoftmaxAttributes(3)))) == [
-        "conv2d",
-        "transpose",
-        "softmax",
-    ]
+    graph = legal(net, net.add("reduce", x, attributes=ReduceAttributes("sum", (1, 2, 3))))
+    assert kinds(graph) == ["conv2d", "reduce"]
+    assert graph.ops[-1].attributes.axes == (3, 1, 2)
 
 
 def test_operands_stored_differently_are_brought_into_one_order() -> None:

@@ -9,8 +9,7 @@ import numpy as np
 from npu_backend.graph import Graph, Op
 from npu_backend.isa import BinaryFunction
 from npu_backend.ops import numerics_binary, numerics_core, numerics_eltwise
-from npu_backend.ops.base import LoweredInstruction, Tile, register
-from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.base import LoweredInstruction, Tile, quantization_of, register
 from npu_backend.ops.elementwise import Elementwise, element_fields, instructions
 
 _BYTES = ("uint8", "int8")

@@ -13,11 +13,9 @@ from npu_backend.isa import CHANNEL_BLOCK
 from npu_backend.ops import matrix
 from npu_backend.ops import numerics_conv as numerics
 from npu_backend.ops.attributes import ConvAttributes
-from npu_backend.ops.base import LoweredInstruction, OpSpec, PackedConstant, Tile, quantization_of, register
+from npu_backend.ops.base import LoweredInstruction, OpSpec, PackedConstant, Tile, register
 from npu_backend.ops.packing import chunk_bytes
 from npu_backend.ops.windows import image_fields, padding_before, window_box, window_count
-
-__all__ = ["Conv2d", "quantization_of"]
 
 
 @register

@@ -11,8 +11,7 @@ from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.isa import DATA_TYPES, PoolFunction, ReduceFunction
 from npu_backend.ops import numerics_pool as numerics
 from npu_backend.ops.attributes import PoolAttributes
-from npu_backend.ops.base import LoweredInstruction, OpSpec, Tile, register
-from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.base import LoweredInstruction, OpSpec, Tile, quantization_of, register
 from npu_backend.ops.lines import FORMS, line_instructions
 from npu_backend.ops.numerics_core import encode
 from npu_backend.ops.numerics_lines import reduce

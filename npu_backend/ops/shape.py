@@ -10,8 +10,7 @@ from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.ops import numerics_core
 from npu_backend.ops.attributes import ConcatAttributes, TransposeAttributes
-from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, register
-from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, quantization_of, register
 from npu_backend.ops.elementwise import element_fields
 from npu_backend.ops.movement import Movement, copy
 from npu_backend.ops.strided import elementwise

@@ -10,8 +10,7 @@ from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.isa import SoftmaxFunction
 from npu_backend.ops import numerics_lines, numerics_softmax
 from npu_backend.ops.attributes import SoftmaxAttributes
-from npu_backend.ops.base import LoweredInstruction, PackedConstant, Tile, register
-from npu_backend.ops.conv import quantization_of
+from npu_backend.ops.base import LoweredInstruction, PackedConstant, Tile, quantization_of, register
 from npu_backend.ops.lines import LineSpec, line_instructions
 from npu_backend.ops.numerics_core import decode, encode
 

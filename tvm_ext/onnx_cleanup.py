@@ -20,7 +20,7 @@ from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_dynamic import expand_dynamic_quantization
 from tvm_ext.onnx_fusion import View, fuse
 from tvm_ext.onnx_gelu import gelu
-from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, readers_of
+from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, readers_of, skeleton
 from tvm_ext.onnx_moves import move_onto_codes, saturate_inputs
 from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
@@ -43,14 +43,19 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = Constants(model.graph.initializer)
 
     def settle(nodes: Nodes, strict: bool) -> tuple[Nodes, ShapeMap]:
-        shapes = _infer_shapes(model, nodes, constants, strict=strict)
-        return fold(nodes, constants, shapes, opset), shapes
+        """Folded until no shape that is known tells another."""
+        while True:
+            shapes = _infer_shapes(model, nodes, constants, strict=strict)
+            folded = fold(nodes, constants, shapes, opset)
+            if len(folded) == len(nodes):
+                return folded, shapes
+            nodes = folded
 
     nodes = without_branches(name_nodes(model.graph.node), constants, settle)
     nodes = to_standard(nodes, constants, _shapes_of(model.graph), opset)
     nodes = expand_dynamic_quantization(to_qdq(nodes, constants, opset), constants)
-    shapes = _infer_shapes(model, nodes, constants) if any(map(_needs_shapes, nodes)) else {}
-    nodes = plain_codes(fold(nodes, constants, shapes, opset), constants)
+    nodes, shapes = settle(nodes, False) if any(map(_needs_shapes, nodes)) else (fold(nodes, constants, {}, opset), {})
+    nodes = plain_codes(nodes, constants)
     pinned = _pinned_names(model, nodes)
     nodes = drop_identities(nodes, constants, pinned)
     nodes = fuse(nodes, View.of(nodes, constants, shapes), pinned, (normalization, gelu))
@@ -148,11 +153,9 @@ def _needs_shapes(node: onnx.NodeProto) -> bool:
     return node.op_type in _SHAPED or attribute(node, "auto_pad", b"").startswith(b"SAME")
 
 
-def _infer_shapes(
-    model: onnx.ModelProto, nodes: Nodes, constants: Constants, *, strict: bool = False
-) -> dict[str, tuple[int, ...]]:
-    rebuilt = rebuild(model, nodes, constants)
-    return _shapes_of(onnx.shape_inference.infer_shapes(rebuilt, strict_mode=strict, data_prop=True).graph)
+def _infer_shapes(model: onnx.ModelProto, nodes: Nodes, constants: Constants, *, strict: bool) -> ShapeMap:
+    outline = skeleton(rebuild(model, nodes, constants))
+    return _shapes_of(onnx.shape_inference.infer_shapes(outline, strict_mode=strict, data_prop=True).graph)
 
 
 def _shapes_of(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

@@ -16,6 +16,7 @@ _FOLDABLE = frozenset((
     "Reciprocal", "Reshape", "Shape", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
     "Where",
 ))  # fmt: skip
+_AXES_ARE_OPERANDS = 13
 # Operands that are numbers of the operator, not data: folded through DequantizeLinear as well.
 _PARAMETER_OPERANDS = {"Clip": (1, 2), "Pad": (1, 2, 3)}
 
@@ -122,4 +123,8 @@ def _evaluate(
 
 
 def _run(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opset: int) -> Sequence[np.ndarray]:
+    if node.op_type == "Unsqueeze" and opset < _AXES_ARE_OPERANDS:
+        # The reference evaluator of older versions takes no axes.
+        (value,), (axes,) = feeds.values(), (tuple(each.ints) for each in node.attribute)
+        return [np.expand_dims(value, axes)]
     return [np.asarray(value) for value in ReferenceEvaluator(node, opsets={"": opset}).run(None, dict(feeds))]

@@ -16,16 +16,15 @@ from onnx.reference import ReferenceEvaluator
 
 from tvm_ext.onnx_cleanup import rebuild
 from tvm_ext.onnx_constants import Constants
+from tvm_ext.onnx_graph import skeleton
 from tvm_ext.onnx_opset import opset_of
 
 Shape = tuple[int, ...]
-# Shapes and axes are smaller; the values of weights do not matter here, and take a second to copy.
-PARAMETER_ELEMENTS = 1024
 
 
 def without_empty(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model itself, or one of the same values without those that have no elements; shapes must be static."""
-    inferred = onnx.shape_inference.infer_shapes(_skeleton(model), data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(skeleton(model), data_prop=True).graph
     values = _static_values((*inferred.input, *inferred.value_info, *inferred.output))
     empty = {name: shape_and_type for name, shape_and_type in values.items() if 0 in shape_and_type[0]}
     if not empty:
@@ -74,22 +73,6 @@ class _Reducer:
             name for name in node.input if name not in self._constants or self._constants.element_count(name)
         )
         return kept
-
-
-def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large weights declared only."""
-    skeleton = onnx.ModelProto(ir_version=model.ir_version)
-    skeleton.opset_import.extend(model.opset_import)
-    graph = skeleton.graph
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    for tensor in model.graph.initializer:
-        if int(np.prod(tensor.dims)) <= PARAMETER_ELEMENTS:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return skeleton
 
 
 def _static_values(values: Iterable[onnx.ValueInfoProto]) -> Mapping[str, tuple[Shape, np.dtype[Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import onnx
@@ -10,6 +11,8 @@ from onnx import helper
 
 Nodes = list[onnx.NodeProto]
 MICROSOFT = "com.microsoft"
+# Shapes and axes are smaller; the values of weights do not matter here, and take a second to copy.
+PARAMETER_ELEMENTS = 1024
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -34,3 +37,19 @@ def readers_of(nodes: Sequence[onnx.NodeProto]) -> dict[str, Nodes]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     return readers
+
+
+def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large weights declared only, for shape inference."""
+    result = onnx.ModelProto(ir_version=model.ir_version)
+    result.opset_import.extend(model.opset_import)
+    graph = result.graph
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= PARAMETER_ELEMENTS:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return result

@@ -195,6 +195,33 @@ def test_constants_fold():
     np.testing.assert_array_equal(run(cleaned, inputs)[0], run(model, inputs)[0])
 
 
+def test_shapes_behind_computed_shapes_fold():
+    """The second Reshape asks for the shape of what the first one made, whose own target had to fold before."""
+    m = Model("two_reshapes")
+    x = m.input(2, 3, 4)
+
+    def flat(value):
+        rows = m.op("Slice", m.op("Shape", value), m.constant([0], "int64"), m.constant([1], "int64"))
+        return m.op("Reshape", value, m.op("Concat", rows, m.constant([-1], "int64"), axis=0))
+
+    model = m.build(flat(m.op("Neg", flat(m.op("Abs", x)))))
+    del model.graph.value_info[:]
+    cleaned = clean(model)
+    assert [node.op_type for node in cleaned.graph.node] == ["Abs", "Reshape", "Neg", "Reshape"]
+    (inputs,) = feeds(model)
+    np.testing.assert_array_equal(run(cleaned, inputs)[0], run(model, inputs)[0])
+
+
+def test_old_unsqueeze_folds():
+    m = Model("old_unsqueeze", opset=11)
+    row = m.op("Unsqueeze", m.constant([1, 2, 3]), axes=[0, -1])
+    model = m.build(m.op("Add", m.input(2, 3, 1), row))
+    cleaned = clean(model)
+    assert [node.op_type for node in cleaned.graph.node] == ["Add"]
+    (inputs,) = feeds(model)
+    np.testing.assert_array_equal(run(cleaned, inputs)[0], run(model, inputs)[0])
+
+
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
 @pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
 def test_auto_pad_becomes_pads(mode, op_type):

@@ -109,7 +109,7 @@ class _Search:
         options = []
         for axis, extent in enumerate(box.shape):
             if axis in multiples and axis == 0 and rows != 0 and last > 1:
-                options.append([1])
+                options.append([multiples[axis]])
             elif axis in multiples and (axis in (rows, last) or columns):
                 options.append(_halvings(extent, multiples[axis]))
             else:

@@ -74,6 +74,7 @@ RESHAPES = (
     moved("reshape", "whole", (1, 7, 11, 13), ReshapeAttributes((1, 1001))),
     moved("reshape", "rank5", (1, 18, 4, 24), ReshapeAttributes((1, 18, 4, 3, 8))),
     moved("reshape", "rank6", (5, 12, 14), ReshapeAttributes((5, 3, 2, 2, 7, 2)), spm_bytes=1024),
+    moved("reshape", "join", (2, 7, 6, 3, 25), ReshapeAttributes((14, 6, 3, 25)), channels_last=False),
     moved("reshape", "scalar", (1, 1, 1), ReshapeAttributes(())),
 )
 

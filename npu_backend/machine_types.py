@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import ConfigDict, Field
 
 from npu_backend.errors import OptionError
-from npu_backend.isa import DataType
+from npu_backend.isa import DATA_TYPES, DataType
 
 PositiveFloat = Annotated[float, Gt(0)]
 FloatFromZero = Annotated[float, Ge(0)]
@@ -84,10 +84,9 @@ class Core:
         """Bytes a nanosecond of one DMA direction."""
         return self.dma_bytes_per_cycle * self.clock_mhz / 1000
 
-    @property
-    def peak_macs_per_ns(self) -> float:
-        """int8 multiply-accumulates a nanosecond at full use of the array."""
-        return self.mac_array.macs_per_cycle * self.rates.int8 * self.clock_mhz / 1000
+    def peak_macs_per_ns(self, data_type: str = "int8") -> float:
+        """Multiply-accumulates of a type a nanosecond at full use of the array."""
+        return self.mac_array.macs_per_cycle * self.type_rates[DATA_TYPES[data_type]] * self.clock_mhz / 1000
 
     @property
     def type_rates(self) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ from npu_backend.graph import Op, Tensor
 from npu_backend.machine_types import Core, Machine
 from npu_backend.ops import spec_of
 from npu_backend.ops.matrix import is_depthwise
+from npu_backend.rates import multiplied_type
 from npu_backend.stages import Fused, Layer, Partitioned, Split
 from npu_backend.strategies import Directions, Strategy
 
@@ -208,9 +209,10 @@ def _boxes(candidate: _Candidate, axis: int, multiple: int) -> tuple[Box | None,
 def _unit_time_ns(candidate: _Candidate, core: Core, axis: int, units: int) -> float:
     """Load plus compute time of one unit of the axis on a core."""
     fused, layer = candidate.fused, candidate.layer
-    macs = sum(spec_of(op).macs(fused.graph, op) for op in layer.ops)
-    elements = prod(fused.output(layer).shape) * sum(spec_of(op).macs(fused.graph, op) == 0 for op in layer.ops)
-    compute = macs / core.peak_macs_per_ns + elements / (core.vector_lanes * core.clock_mhz / 1000)
+    macs = {op: spec_of(op).macs(fused.graph, op) for op in layer.ops}
+    elements = prod(fused.output(layer).shape) * sum(count == 0 for count in macs.values())
+    compute = elements / (core.vector_lanes * core.clock_mhz / 1000)
+    compute += sum(n / core.peak_macs_per_ns(multiplied_type(fused.graph, op)) for op, n in macs.items() if n)
     return (compute + _moved_bytes(candidate, axis) / core.memory_gb_per_s) / units
 
 

@@ -48,7 +48,7 @@ def test_every_number_has_a_source(name: str) -> None:
 
 def test_types_are_derived() -> None:
     core = load_machine("exynos2100").cores[0]
-    assert core.peak_macs_per_ns == pytest.approx(2048 * 1.196)
+    assert core.peak_macs_per_ns() == pytest.approx(2048 * 1.196)
     assert core.dma_gb_per_s == pytest.approx(32 * 1.196)
     mac_pj = load_machine("exynos2100").energy.mac_pj
     types = (DataType.UINT8, DataType.INT8, DataType.INT16, DataType.UINT16, DataType.FLOAT16, DataType.FLOAT32)

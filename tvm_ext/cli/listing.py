@@ -69,7 +69,7 @@ def _core_cells(core: Core) -> tuple[str, ...]:
 
 def _peak(machine: Machine) -> float:
     """int8 multiply-accumulates a second, in 10^12."""
-    return sum(core.peak_macs_per_ns for core in machine.cores) / 1000
+    return sum(core.peak_macs_per_ns() for core in machine.cores) / 1000
 
 
 @click.command("ops")

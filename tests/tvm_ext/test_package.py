@@ -234,3 +234,26 @@ def test_refused_program_names_itself(tmp_path):
     compiled = compiled_from(model, tmp_path, lambda graph: b"no program at all")
     with PackageRunner(compiled.package) as runner, pytest.raises(RuntimeError, match=r"npu_0: "):
         runner.run(feeds(model)[0])
+
+
+def test_ports_of_whole_numbers_and_truth_values(tmp_path):
+    """int64 in, int64 and bool out, with an operator of the host behind, so that the ports are TVM's tensors."""
+    values = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT64, [2, 5])]
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.BOOL, [2, 5]),
+               onnx.helper.make_tensor_value_info("z", onnx.TensorProto.INT64, [2, 5])]  # fmt: skip
+    nodes = [onnx.helper.make_node("Less", ["x", "bound"], ["less"]), onnx.helper.make_node("Trilu", ["less"], ["y"]),
+             onnx.helper.make_node("Max", ["x", "bound"], ["z"])]  # fmt: skip
+    bound = onnx.numpy_helper.from_array(np.array([3], np.int64), "bound")
+    graph = onnx.helper.make_graph(nodes, "whole", values, outputs, [bound])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "whole.onnx")
+    machine = load_machine("mesh16").take(2)
+    compiled = compile_model(tmp_path / "whole.onnx", machine="mesh16", cores=2, strategy="base", computes_float=True,
+                             compile_graph=lambda graph: compile_graph(graph, machine, strategy_named("base")).to_bytes())  # fmt: skip
+    assert {op.op for op in compiled.package.metadata.npu_ops} == {"Less", "Max"}
+    inputs = {"x": np.arange(-2, 8).reshape(2, 5)}
+    with PackageRunner(compiled.package) as runner:
+        got = runner.run(inputs)
+    for name, wanted in outputs_of(model, inputs).items():
+        assert got[name].dtype == wanted.dtype
+        assert (got[name] == wanted).all()

@@ -248,8 +248,12 @@ def test_ports_of_whole_numbers_and_truth_values(tmp_path):
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "whole.onnx")
     machine = load_machine("mesh16").take(2)
+
+    def compile_one(graph: Graph) -> bytes:
+        return compile_graph(graph, machine, strategy_named("base")).to_bytes()
+
     compiled = compile_model(tmp_path / "whole.onnx", machine="mesh16", cores=2, strategy="base", computes_float=True,
-                             compile_graph=lambda graph: compile_graph(graph, machine, strategy_named("base")).to_bytes())  # fmt: skip
+                             compile_graph=compile_one)  # fmt: skip
     assert {op.op for op in compiled.package.metadata.npu_ops} == {"Less", "Max"}
     inputs = {"x": np.arange(-2, 8).reshape(2, 5)}
     with PackageRunner(compiled.package) as runner:

@@ -104,22 +104,53 @@ def space_to_depth(match: Match, graph: Lowering) -> str:
 
 
 def resize(match: Match, graph: Lowering) -> str:
-    """Resize."""
+    """Resize of images, or of signals as images of one row."""
     attributes = resize_attributes(match)
-    if attributes.function == "nearest":
-        return graph.on_image_moved(match, "resize2d", attributes)
-    return graph.on_image(match, "resize2d", attributes)
+    if len(match.shape()) == 4:
+        nearest = attributes.function == "nearest"
+        return (graph.on_image_moved if nearest else graph.on_image)(match, "resize2d", attributes)
+    (batch, channels, length), source = match.shape(), graph.read(match)
+    rows = graph.transpose(match, source, (0, 2, 1), "nlc")
+    image = graph.reshape(match, rows, (batch, 1, length, channels), "image")
+    kind = graph.type_of(source) if attributes.function == "nearest" else None
+    result = graph.emit(match, "resize2d", [image], attributes, type=kind)
+    flat = graph.reshape(match, result, (batch, match.output_shape[2], channels), "flat")
+    return graph.recode(match, graph.transpose(match, flat, (0, 2, 1), "ncl"))
+
+
+_RESIZES = {"nearest": "nearest", "linear": "bilinear", "cubic": "cubic"}
 
 
 def resize_attributes(match: Match) -> a.ResizeAttributes:
     """Interpolation, sizes and scales as ONNX computes coordinates with them."""
-    (_, _, height, width), (_, _, rows, columns) = match.shape(), match.output_shape
-    scales = float(np.float32(rows) / np.float32(height)), float(np.float32(columns) / np.float32(width))
-    function = {"nearest": "nearest", "linear": "bilinear", "cubic": "cubic"}[match.attribute("mode", "nearest")]
+    axes = range(len(match.shape()))
+    ratios = {axis: float(np.float32(match.output_shape[axis]) / np.float32(match.shape()[axis])) for axis in axes}
+    scales = {**ratios, **_by_axis(match, match.array(2))}
+    roi = match.array(1)
+    half = 0 if roi is None else len(roi) // 2
+    first = _by_axis(match, None if roi is None else roi[:half])
+    last = _by_axis(match, None if roi is None else roi[half:])
+    height, width = (2, 3) if len(axes) == 4 else (-1, 2)
     return a.ResizeAttributes(
-        function, (rows, columns), scales, match.attribute("coordinate_transformation_mode", "half_pixel"),
+        _RESIZES[match.attribute("mode", "nearest")],
+        (match.output_shape[height] if height > 0 else 1, match.output_shape[width]),
+        (scales.get(height, 1.0), scales[width]),
+        match.attribute("coordinate_transformation_mode", "half_pixel"),
         match.attribute("nearest_mode", "round_prefer_floor"),
-    )  # fmt: skip
+        match.attribute("cubic_coeff_a", -0.75),
+        bool(match.attribute("exclude_outside", 0)),
+        bool(match.attribute("antialias", 0)),
+        (first.get(height, 0.0), first.get(width, 0.0), last.get(height, 1.0), last.get(width, 1.0)),
+        match.attribute("extrapolation_value", 0.0),
+    )
+
+
+def _by_axis(match: Match, values: np.ndarray | None) -> dict[int, float]:
+    """One number per axis that the node names, which are all unless it says so."""
+    if values is None or not values.size:
+        return {}
+    axes = match.attribute("axes") or range(len(match.shape()))
+    return {int(axis) % len(match.shape()): float(value) for axis, value in zip(axes, values, strict=True)}
 
 
 def _moved(match: Match, graph: Lowering, kind: str, attributes: object) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from npu_backend.ops import attributes as a
 from tvm_ext.lowering import Lowering, permuted
 from tvm_ext.matching import Match
@@ -76,21 +74,9 @@ def reduce(match: Match, graph: Lowering) -> str:
 
 def _reduced(match: Match, graph: Lowering, function: str, axes: tuple[int, ...]) -> str:
     source = graph.read(match)
-    if function == "minimum":
-        source = _complement(match, graph, source, "turned")
     kind = graph.type_of(source) if function in ("maximum", "minimum") else None
-    result = graph.emit(
-        match, "reduce", [source], a.ReduceAttributes("maximum" if function == "minimum" else function, axes), type=kind
-    )
-    if function == "minimum":
-        result = _complement(match, graph, result, "turned_back")
+    result = graph.emit(match, "reduce", [source], a.ReduceAttributes(function, axes), type=kind)
     return graph.recode(match, graph.reshape(match, result, match.output_shape, "squeeze"))
-
-
-def _complement(match: Match, graph: Lowering, source: str, label: str) -> str:
-    """Every bit of the codes flipped, which turns their order round: the smallest becomes the largest."""
-    table = graph.builder.constant(f"{match.node.name}.{label}.table", ~np.arange(256, dtype=np.uint8))
-    return graph.emit(match, "table", [source, table], label=label, type=graph.type_of(source))
 
 
 def reduced_axes(match: Match) -> tuple[int, ...]:
@@ -105,11 +91,90 @@ def reduced_axes(match: Match) -> tuple[int, ...]:
     return tuple(sorted({int(axis) % rank for axis in chosen}))
 
 
+def arg_reduce(match: Match, graph: Lowering) -> str:
+    """ArgMax and ArgMin."""
+    axis = match.attribute("axis", 0) % len(match.shape())
+    function = "maximum" if match.node.op_type == "ArgMax" else "minimum"
+    attributes = a.ArgReduceAttributes(function, axis, bool(match.attribute("select_last_index", 0)))
+    result = graph.emit(match, "arg_reduce", [graph.read(match)], attributes)
+    return graph.reshape(match, result, match.output_shape, "squeeze")
+
+
 def softmax(match: Match, graph: Lowering) -> str:
     """Softmax and LogSoftmax; the NPU normalises the last axis."""
     rank = len(match.output_shape)
-    axis = match.attribute("axis", -1) % rank
+    axis, logarithm = match.attribute("axis", -1) % rank, match.node.op_type == "LogSoftmax"
     order = permuted(rank, axis)
     x = graph.transpose(match, graph.read(match), order, "axis_last")
-    result = graph.emit(match, "softmax", [x], a.SoftmaxAttributes(rank - 1))
+    result = graph.emit(match, "softmax", [x], a.SoftmaxAttributes(rank - 1, logarithm))
     return graph.transpose(match, result, order, "axis_back")
+
+
+def layer_norm(match: Match, graph: Lowering) -> str:
+    """LayerNormalization and its form without a mean."""
+    rank = len(match.shape())
+    first = match.attribute("axis", -1) % rank
+    centred = match.node.op_type == "LayerNormalization"
+    attributes = a.NormalizeAttributes(tuple(range(first, rank)), match.attribute("epsilon", 1e-5), centred)
+    return _scaled(match, graph, graph.read(match), attributes, match.shape()[first:], match.shape())
+
+
+def instance_norm(match: Match, graph: Lowering) -> str:
+    """InstanceNormalization."""
+    shape = match.shape()
+    attributes = a.NormalizeAttributes(tuple(range(2, len(shape))), match.attribute("epsilon", 1e-5))
+    return _scaled(match, graph, graph.read(match), attributes, (shape[1], *[1] * (len(shape) - 2)), shape)
+
+
+def group_norm(match: Match, graph: Lowering) -> str:
+    """GroupNormalization."""
+    shape, groups = match.shape(), match.attribute("num_groups")
+    parts = (shape[0], groups, shape[1] // groups, *shape[2:])
+    attributes = a.NormalizeAttributes(tuple(range(2, len(parts))), match.attribute("epsilon", 1e-5))
+    source = graph.reshape(match, graph.read(match), parts, "groups")
+    operand = match.operand(1)
+    assert operand is not None
+    per_group = operand.shape[0] == groups != shape[1]
+    inner = (groups, *[1] * (len(parts) - 2)) if per_group else (groups, shape[1] // groups, *[1] * (len(shape) - 2))
+    return graph.reshape(match, _scaled(match, graph, source, attributes, inner, parts), shape, "channels")
+
+
+def mean_variance_norm(match: Match, graph: Lowering) -> str:
+    """MeanVarianceNormalization."""
+    axes = tuple(sorted(axis % len(match.shape()) for axis in match.attribute("axes", [0, 2, 3])))
+    return graph.emit(match, "normalize", [graph.read(match)], a.NormalizeAttributes(axes, 1e-9))
+
+
+def _scaled(match: Match, graph: Lowering, source: str, attributes: a.NormalizeAttributes, inner: Sequence[int],
+            outer: Sequence[int]) -> str:  # fmt: skip
+    """Normalised, times the scale, plus the bias, both of the extents `inner` behind axes of 1."""
+    shape = (1,) * (len(outer) - len(inner)) + tuple(inner)
+    steps = [("multiply", 1, "scale"), ("add", 2, "bias")]
+    present = [step for step in steps if match.operand(step[1]) is not None]
+    if not present:
+        return graph.emit(match, "normalize", [source], attributes)
+    result = graph.emit(match, "normalize", [source], attributes, label="normalize", type=graph.inner_type(match))
+    for function, index, label in present:
+        factor = graph.reshape(match, graph.read(match, index), shape, f"{label}.shape")
+        last = index == present[-1][1]
+        result = graph.emit(match, "binary", [result, factor], a.BinaryAttributes(function),
+                            label="" if last else label, type=None if last else graph.inner_type(match))  # fmt: skip
+    return result
+
+
+def lp_norm(match: Match, graph: Lowering) -> str:
+    """LpNormalization."""
+    axis = match.attribute("axis", -1) % len(match.shape())
+    function = "l1" if match.attribute("p", 2) == 1 else "l2"
+    source = graph.read(match)
+    length = graph.emit(
+        match, "reduce", [source], a.ReduceAttributes(function, (axis,)), label="length", type=graph.inner_type(match)
+    )
+    return graph.emit(match, "binary", [source, length], a.BinaryAttributes("divide"))
+
+
+def lrn(match: Match, graph: Lowering) -> str:
+    """LRN."""
+    attributes = a.LrnAttributes(match.attribute("size"), match.attribute("alpha", 1e-4), match.attribute("beta", 0.75),
+                                 match.attribute("bias", 1.0))  # fmt: skip
+    return graph.on_image(match, "lrn", attributes)

@@ -36,24 +36,18 @@ class Entry:
     on_integers: bool = False
 
 
-_8 = rules.eight_bit
 _WEIGHT = (rules.weight_fits_int8, rules.weight_scale_per_output, rules.bias_is_constant)
 _CONVOLUTION = (rules.images_or_signals, rules.weight_is_constant, *_WEIGHT)
 _PRODUCT = Entry(matrix.product, _WEIGHT, activated=True)
 _INTEGERS = (rules.plain_integers, rules.zero_points_are_numbers)
 _RESIZE = (
-    _8,     rules.images, rules.known_resize, rules.linear_between_codes, rules.resizes_only_images,
-    rules.resize_scales_are_ratios, rules.constant_operands(1, 2, 3, names="roi, scales and sizes"),
+    rules.images_or_signals, rules.stretches, rules.linear_between_codes, rules.resizes_only_images,
+    rules.constant_operands(1, 2, 3, names="roi, scales and sizes"),
 )  # fmt: skip
-_POOL = (_8, rules.window_is_dense, rules.images_or_signals, rules.one_data_type)
-_REDUCTION = Entry(
-    reductions.reduce,
-    (
-        _8,
-        rules.rank_can_be_reduced,
-        rules.constant_operands(1, names="axes"),
-    ),
-)
+_POOL = (rules.images_or_signals, rules.one_data_type)
+_REDUCTION = Entry(reductions.reduce, (rules.constant_operands(1, names="axes"),))
+_ARGUMENT = Entry(reductions.arg_reduce)
+_LAYER_NORM = Entry(reductions.layer_norm)
 _BINARY = Entry(elementwise.binary, (rules.bounds_are_constant,), activated=True)
 _COMPARISON = Entry(elementwise.binary)
 
@@ -68,6 +62,7 @@ ENTRIES: Mapping[str, Entry] = {
     "Gemm": _PRODUCT,
     "MatMul": _PRODUCT,
     "MatMulInteger": Entry(matrix.integer_product, _INTEGERS, on_integers=True),
+    "ConvInteger": Entry(matrix.integer_conv, (rules.images, rules.weight_is_constant, *_INTEGERS), on_integers=True),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"), _BINARY),
     **dict.fromkeys(
         ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Mod", "Pow"), _COMPARISON
@@ -78,19 +73,20 @@ ENTRIES: Mapping[str, Entry] = {
     **dict.fromkeys((*UNARY, "Gelu", "IsInf"), Entry(elementwise.unary)),
     "Clip": Entry(elementwise.unary, (rules.bounds_are_constant,)),
     "Cast": Entry(elementwise.cast, (rules.plain_integers,), on_integers=True),
-    "MaxPool": Entry(reductions.pool, _POOL, on_codes=True),
-    "AveragePool": Entry(reductions.pool, (*_POOL, rules.window_ends_in_padding)),
-    "GlobalAveragePool": Entry(
-        reductions.global_average_pool,
-        (
-            _8,
-            rules.images,
-            rules.one_data_type,
-        ),
-    ),
-    "GlobalMaxPool": Entry(reductions.reduce, (_8, rules.rank_can_be_reduced)),
-    **dict.fromkeys((f"Reduce{name}" for name in ("Max", "Min", "Mean")), _REDUCTION),
-    **dict.fromkeys(("Softmax",), Entry(reductions.softmax, (_8,))),
+    "MaxPool": Entry(reductions.pool, (*_POOL, rules.window_is_dense), on_codes=True),
+    "AveragePool": Entry(reductions.pool, (*_POOL, rules.eight_bit, rules.window_is_dense)),
+    "GlobalAveragePool": Entry(reductions.global_average_pool, (rules.one_data_type,)),
+    "GlobalMaxPool": Entry(reductions.reduce),
+    **dict.fromkeys((f"Reduce{name}" for name in reductions.REDUCTIONS), _REDUCTION),
+    "ArgMax": _ARGUMENT,
+    "ArgMin": _ARGUMENT,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), Entry(reductions.softmax)),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _LAYER_NORM),
+    "InstanceNormalization": Entry(reductions.instance_norm),
+    "GroupNormalization": Entry(reductions.group_norm),
+    "MeanVarianceNormalization": Entry(reductions.mean_variance_norm),
+    "LpNormalization": Entry(reductions.lp_norm),
+    "LRN": Entry(reductions.lrn, (rules.images,)),
     **dict.fromkeys(
         ("Reshape", "Flatten", "Squeeze", "Unsqueeze"),
         _moved(moves.reshape, rules.constant_operands(1, names="shape or axes")),

@@ -20,7 +20,7 @@ from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_dynamic import expand_dynamic_quantization
 from tvm_ext.onnx_fusion import View, fuse
 from tvm_ext.onnx_gelu import gelu
-from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, readers_of, skeleton
+from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, skeleton
 from tvm_ext.onnx_moves import move_onto_codes, saturate_inputs
 from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
@@ -31,7 +31,6 @@ from tvm_ext.qoperator import to_qdq
 # Operators whose rewriting asks for their input's shape.
 _SHAPED = ("BatchNormalization", "ConvTranspose", "ReduceMean", "Shape", "Size", "Split")
 _WINDOWED = ("Conv", "MaxPool", "AveragePool")
-_MOVES_CODES = frozenset(("Transpose", "Reshape", "MaxPool", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Split"))
 
 ShapeMap = Mapping[str, tuple[int, ...]]
 
@@ -62,7 +61,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = explicit_pads(nodes, shapes)
     nodes = saturate_inputs(nodes, frozenset(value.name for value in model.graph.input) - pinned, constants)
     nodes = move_onto_codes(nodes, constants, pinned)
-    nodes = split_to_slices(nodes, constants, shapes, _codes(model, nodes))
+    nodes = split_to_slices(nodes, constants, shapes)
     cleaned = rebuild(model, duplicate_dequantize(nodes, pinned), constants)
     fold_batch_norms(cleaned, shapes)
     return cleaned
@@ -111,20 +110,10 @@ def explicit_pads(nodes: Nodes, shapes: ShapeMap) -> Nodes:
     return nodes
 
 
-def split_to_slices(nodes: Nodes, constants: Constants, shapes: ShapeMap, codes: frozenset[str]) -> Nodes:
-    """Split of quantised data as one Slice per part, which matches and moves by itself; float Splits stay."""
-    consumers = readers_of(nodes)
-    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-    result = []
-    for node in nodes:
-        quantized = node.op_type == "Split" and node.input[0] in dequantized and all(
-            consumer.op_type == "QuantizeLinear" for name in node.output for consumer in consumers.get(name, ())
-        )  # fmt: skip
-        if quantized or (node.op_type == "Split" and node.input[0] in codes):
-            result += _slices(node, constants, shapes)
-        else:
-            result.append(node)
-    return result
+def split_to_slices(nodes: Nodes, constants: Constants, shapes: ShapeMap) -> Nodes:
+    """Split as one Slice per part, which matches and moves by itself."""
+    return [part for node in nodes
+            for part in (_slices(node, constants, shapes) if node.op_type == "Split" else [node])]  # fmt: skip
 
 
 def duplicate_dequantize(nodes: Nodes, pinned: frozenset[str]) -> Nodes:
@@ -186,16 +175,6 @@ def _names_in(graph: onnx.GraphProto) -> set[str]:
 def _is_inference(node: onnx.NodeProto, constants: Constants) -> bool:
     training = node.input[2] if len(node.input) > 2 else ""
     return not training or (training in constants and not constants[training].any())
-
-
-def _codes(model: onnx.ModelProto, nodes: Nodes) -> frozenset[str]:
-    """Values that hold 8-bit codes."""
-    eight_bit = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-    codes = {value.name for value in model.graph.input if value.type.tensor_type.elem_type in eight_bit}
-    for node in nodes:
-        if node.op_type == "QuantizeLinear" or (node.op_type in _MOVES_CODES and node.input[0] in codes):
-            codes.update(node.output)
-    return frozenset(codes)
 
 
 def _set_transposed_pads(node: onnx.NodeProto, shapes: ShapeMap) -> None:

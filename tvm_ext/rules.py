@@ -7,12 +7,10 @@ from math import prod
 import numpy as np
 
 from tvm_ext.convert_matrix import is_dense
-from tvm_ext.convert_reductions import pool_attributes
 from tvm_ext.functions import clip_bounds
 from tvm_ext.matching import CODES, FLOATS, NUMBERS, PLAIN, Match, Rule, constant_codes, dtype_of, quantization_of_call
 
 EIGHT_BIT = ("int8", "uint8")
-_COORDINATE_MODES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 
 
 def known_types(match: Match) -> bool:
@@ -34,6 +32,11 @@ def codes_are_known(match: Match) -> bool:
 def eight_bit(match: Match) -> bool:
     """Inputs and output must be 8-bit codes."""
     return all(dtype_of(variable) in EIGHT_BIT for variable in (*match.inputs, match.root))
+
+
+def window_is_dense(match: Match) -> bool:
+    """Pooling windows must not be dilated."""
+    return all(step == 1 for step in match.attribute("dilations") or (1,))
 
 
 def first_output_only(match: Match) -> bool:
@@ -121,31 +124,17 @@ def zero_points_are_numbers(match: Match) -> bool:
     return bool(centred.min(initial=0) >= -128 and centred.max(initial=0) <= 127)
 
 
-def window_ends_in_padding(match: Match) -> bool:
-    """Average pooling that counts padding must not round its output size up (ceil_mode)."""
-    return not (match.attribute("ceil_mode", 0) and match.attribute("count_include_pad", 0))
-
-
-def window_is_dense(match: Match) -> bool:
-    """Pooling windows must not be dilated."""
-    return all(step == 1 for step in match.attribute("dilations") or (1,)) and bool(pool_attributes(match))
-
-
-def rank_can_be_reduced(match: Match) -> bool:
-    """A reduction must read a tensor of rank 4 at most and leave one axis at least."""
-    return len(match.shape()) <= 4 and len(match.output_shape) > 0
-
-
-def known_resize(match: Match) -> bool:
-    """A resize must be nearest or linear, with half_pixel, pytorch_half_pixel, align_corners or asymmetric."""
-    mode = match.attribute("coordinate_transformation_mode", "half_pixel")
-    return match.attribute("mode", "nearest") in ("nearest", "linear") and mode in _COORDINATE_MODES
+def stretches(match: Match) -> bool:
+    """A resize must stretch to its sizes: keep_aspect_ratio_policy must be stretch."""
+    return bool(match.attribute("keep_aspect_ratio_policy", "stretch") == "stretch")
 
 
 def linear_between_codes(match: Match) -> bool:
-    """A linear resize must be between dequantise and quantise; on integers it would truncate."""
+    """A resize other than nearest must be between dequantise and quantise; on integers it would truncate."""
     x = match.operand(0)
-    return x is not None and (x.dtype in FLOATS or x.dequantize is not None or match.attribute("mode") == "nearest")
+    return x is not None and (
+        x.dtype in FLOATS or x.dequantize is not None or match.attribute("mode", "nearest") == "nearest"
+    )
 
 
 def resizes_only_images(match: Match) -> bool:
@@ -153,36 +142,10 @@ def resizes_only_images(match: Match) -> bool:
     return match.shape()[:2] == match.output_shape[:2]
 
 
-def resize_scales_are_ratios(match: Match) -> bool:
-    """A resize by scales must give whole output sizes, so that the sizes' ratio is the scale."""
-    scales = match.array(2)
-    if scales is None or not scales.size:
-        return True
-    ratios = np.array(match.output_shape, np.float32) / np.array(match.shape(), np.float32)
-    return bool(np.array_equal(scales.astype(np.float32), ratios))
-
-
-def steps_forward(match: Match) -> bool:
-    """A slice must have constant bounds and positive steps."""
-    steps = match.array(4)
-    return steps is None or bool((steps > 0).all())
-
-
-def pads_are_positive(match: Match) -> bool:
-    """Padding must be constant and not negative."""
-    widths = match.array(1)
-    return match.attribute("mode", "constant") == "constant" and widths is not None and bool((widths >= 0).all())
-
-
 def bounds_are_constant(match: Match) -> bool:
     """The bounds of a clip must be constant numbers."""
     clipping = match.node if match.node.op_type == "Clip" else match.activation
     return clipping is None or clip_bounds(match.program, clipping) is not None
-
-
-def exponent_is_alike(match: Match) -> bool:
-    """Quantised tensors are raised to a constant power only, as a table."""
-    return match.input_codes() is None or match.array(1) is not None
 
 
 def constant_operands(*indices: int, names: str) -> Rule:

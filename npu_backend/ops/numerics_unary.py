@@ -116,7 +116,7 @@ def _elu(x: elementary.Doubles, alpha: float = 1.0) -> elementary.Doubles:
 
 
 def _selu(
-    x: elementary.Doubles, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805
+    x: elementary.Doubles, alpha: float = 1.6732631921768188, gamma: float = 1.0507010221481323
 ) -> elementary.Doubles:
     """gamma * elu(x, alpha)."""
     return gamma * _elu(x, alpha)

@@ -16,8 +16,7 @@ from tvm_ext.nodes import ENTRIES
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.relax import partition
 
-LATER = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax", "Celu")
-CASES = [case for case in ALL_CASES if case.op in ENTRIES and case.op not in LATER and "Reduce" not in case.op]
+CASES = [case for case in ALL_CASES if case.op != "AveragePool" and case.label != "dilated"]
 
 
 def on_npu(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -30,7 +29,7 @@ def on_npu(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.
 
 def test_every_operator_has_a_case() -> None:
     # The clean-up makes the last one of the others' spelling.
-    assert set(ENTRIES) - {case.op for case in CASES} <= {"SimplifiedLayerNormalization"} | set(ENTRIES)
+    assert set(ENTRIES) - {case.op for case in CASES} <= {"SimplifiedLayerNormalization", "AveragePool"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -53,6 +52,9 @@ def is_coded(case: NodeCase) -> bool:
     A product with constants that are no codes is one in half precision, whatever surrounds it.
     """
     if case.op in ("Conv", "ConvTranspose", "Gemm", "MatMul") and case.constants:
+        return False
+    # ONNX says nothing of the shape of these, or they become several operators.
+    if case.op in ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization"):
         return False
     computed = [value for i, value in enumerate(case.operands) if value is not None and i not in case.constants]
     outputs = case.model().graph.output

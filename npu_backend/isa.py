@@ -133,11 +133,13 @@ class UnaryFunction(IntEnum):
 
 
 class PoolFunction(IntEnum):
-    """Window reductions. The averages divide by the valid elements, or by the whole window."""
+    """Window reductions. The averages divide by the valid elements, or by those and padding; L1 and L2 are norms."""
 
     MAXIMUM = 0
     AVERAGE_VALID = 1
     AVERAGE_WINDOW = 2
+    L1 = 3
+    L2 = 4
 
 
 class ReduceFunction(IntEnum):
@@ -318,10 +320,12 @@ FORMATS: tuple[Format, ...] = (
            "float16 of halves"),
     Format("POOL", 8, Engine.VECTOR, parse_fields(_WINDOW + """
         u32 function            PoolFunction
-        f32 input_scale         the scales are the averages' only; a maximum keeps its codes
+        f32 input_scale
         f32 output_scale
+        u32 counted_height      AVERAGE_WINDOW divides by the taps above this row, padding included
+        u32 counted_width
         u32 reserved
-        """), "window maximum or average of 8-bit codes"),
+        """), "window reduction of any elements: in float32, or of 8-bit codes as ONNX Runtime's integer kernels"),
     Format("MEAN", 9, Engine.VECTOR, parse_fields("""
         u32 input
         u32 input_row_bytes

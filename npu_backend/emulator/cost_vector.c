@@ -4,7 +4,7 @@
  * It reads and writes the scratchpad by words of vector_lanes / spm_banks bytes, one word a bank a cycle, so a view in
  * short runs costs whole words. The slower of the two counts, plus the fill. Lanes of an element, per opcode:
  *
- *   POOL        taps x b for a maximum; taps x 2b for an average, whose sums are wider, and 4 to scale the result
+ *   POOL        taps x b for a maximum; taps x s for a sum, and 4 to scale the result; s = min(2b, 4) is its width
  *   MEAN        2b an input element (wider sums), 4 an output element
  *   TABLE       1: a look-up in each lane          COPY, FILL  b
  *   BINARY      on codes one pass for each operand (rescale and accumulate), one for the output; in float32 and of
@@ -16,7 +16,7 @@
  *   CONVERT     4: float32 is what it goes through
  *   RESIZE      nearest b; else b at each row times column tap, and 4 to round
  *   SOFTMAX     b for the maximum, 4 for exponential and sum, 4 to scale
- *   REDUCE      b for an extreme, s for a sum, where s = min(2b, 4) is its width; b and 4 for a logarithm of a sum of
+ *   REDUCE      b for an extreme, s for a sum; b and 4 for a logarithm of a sum of
  *               exponentials; 4 a line
  *   ARGREDUCE   b to compare, 4 for the index
  *   NORMALIZE   s for the mean, 4 for the variance, 4 to scale; 4 a line
@@ -72,12 +72,18 @@ static double vector_cycles(const npu_record_core *core, npu_cost *cost, double 
     return cycles + core->vector_fill_cycles;
 }
 
+/* An element narrower than float32 is summed in twice its bytes. */
+static double sum_lanes(uint32_t type) {
+    uint32_t bytes = npu_type_bytes(type);
+    return bytes > 2 ? 4 : 2.0 * bytes;
+}
+
 static double pool_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_pool *op = (const npu_pool *)(const void *)instruction;
     double outputs = (double)op->output_height * op->output_width * op->output_channels;
     double taps = (double)op->kernel_height * op->kernel_width;
-    double bytes = npu_type_bytes(op->input_type);
-    double lanes = op->function == NPU_POOL_MAXIMUM ? taps * bytes : taps * 2 * bytes + 4;
+    double lanes = op->function == NPU_POOL_MAXIMUM ? taps * npu_type_bytes(op->input_type)
+                                                    : taps * sum_lanes(op->input_type) + 4;
     return vector_cycles(core, cost, outputs * lanes, NULL, 0);
 }
 
@@ -195,12 +201,6 @@ static double resize_cycles(const npu_record_core *core, const npu_instruction *
     double bytes = npu_type_bytes(op->input_type), taps = (double)op->row_taps * op->column_taps;
     double lanes = op->function == NPU_RESIZE_NEAREST ? bytes : taps * bytes + 4;
     return vector_cycles(core, cost, outputs * lanes, NULL, 0);
-}
-
-/* An element narrower than float32 is summed in twice its bytes. */
-static double sum_lanes(uint32_t type) {
-    uint32_t bytes = npu_type_bytes(type);
-    return bytes > 2 ? 4 : 2.0 * bytes;
 }
 
 /* `lanes` an element, and `line_lanes` a line; `reduces`: the output has one element a line. */

@@ -111,7 +111,9 @@ enum {
     NPU_POOL_MAXIMUM = 0,
     NPU_POOL_AVERAGE_VALID = 1,
     NPU_POOL_AVERAGE_WINDOW = 2,
-    NPU_POOL_COUNT = 3
+    NPU_POOL_L1 = 3,
+    NPU_POOL_L2 = 4,
+    NPU_POOL_COUNT = 5
 };
 
 enum {
@@ -405,7 +407,7 @@ typedef struct {
     uint32_t reserved29;
 } npu_depthwise;
 
-/* window maximum or average of 8-bit codes */
+/* window reduction of any elements: in float32, or of 8-bit codes as ONNX Runtime's integer kernels */
 typedef struct {
     npu_instruction head;
     uint32_t input;
@@ -433,9 +435,11 @@ typedef struct {
     int32_t input_zero_point; /* the value of padding */
     int32_t output_zero_point;
     uint32_t function; /* PoolFunction */
-    float input_scale; /* the scales are the averages' only; a maximum keeps its codes */
+    float input_scale;
     float output_scale;
-    uint32_t reserved27;
+    uint32_t counted_height; /* AVERAGE_WINDOW divides by the taps above this row, padding included */
+    uint32_t counted_width;
+    uint32_t reserved29;
 } npu_pool;
 
 /* mean over all pixels, per channel: the integer sum of 8-bit codes requantised */

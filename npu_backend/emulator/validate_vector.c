@@ -2,10 +2,13 @@
 #include "validate.h"
 
 static int check_pool(const context *at, const npu_pool *op) {
-    return check_window(at, (const npu_depthwise *)(const void *)op, BYTE_TYPES, BYTE_TYPES) &&
+    return check_window(at, (const npu_depthwise *)(const void *)op, ALL_TYPES, ALL_TYPES) &&
+           check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
+           check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point) &&
+           between(at, "counted_height", op->counted_height, 0, MAX_POSITION) &&
+           between(at, "counted_width", op->counted_width, 0, MAX_POSITION) &&
            between(at, "output_channels", op->output_channels, op->input_channels, op->input_channels) &&
-           between(at, "function", op->function, 0, NPU_POOL_COUNT - 1) &&
-           (op->function == NPU_POOL_MAXIMUM || scales_are_valid(at, op->input_scale, op->output_scale));
+           between(at, "function", op->function, 0, NPU_POOL_COUNT - 1);
 }
 
 static int check_mean(const context *at, const npu_mean *op) {

@@ -3,7 +3,7 @@
  * Taps outside the input's rows and columns are padding: no kernel reads them. The averages sum float32 row by row,
  * tap by tap, for each channel on its own, so the order of a sum does not depend on the vector width.
  */
-#include "vector.h"
+#include "element.h"
 
 typedef struct { /* the taps of one output pixel that lie inside the image */
     const uint8_t *first;
@@ -27,10 +27,16 @@ typedef struct {
     size_t first; /* first tap inside the image */
     size_t count;
     int64_t position; /* of the first tap */
+    uint64_t counted; /* taps before the end of the padding */
 } taps;
 
-static taps clip_taps(int64_t start, uint32_t kernel, uint32_t dilation, uint32_t length) {
-    taps inside = {0, kernel, start};
+static uint64_t count_taps(int64_t start, uint32_t kernel, uint32_t dilation, uint32_t end) {
+    int64_t count = ((int64_t)end - start + dilation - 1) / dilation;
+    return count < 1 ? 1 : count < (int64_t)kernel ? (uint64_t)count : kernel;
+}
+
+static taps clip_taps(int64_t start, uint32_t kernel, uint32_t dilation, uint32_t length, uint32_t counted_length) {
+    taps inside = {0, kernel, start, count_taps(start, kernel, dilation, counted_length)};
     if (start >= 0 && start + (int64_t)(kernel - 1) * dilation < (int64_t)length) {
         return inside;
     }
@@ -46,7 +52,7 @@ static taps clip_taps(int64_t start, uint32_t kernel, uint32_t dilation, uint32_
 
 static window window_at(const npu_pool *op, const uint8_t *input, taps rows, uint32_t column) {
     taps columns = clip_taps((int64_t)column * op->stride_width - op->pad_left, op->kernel_width, op->dilation_width,
-                             op->input_width);
+                             op->input_width, op->counted_width);
     window at = {input, rows.count, columns.count, 0, 0, 1.0f};
     at.row_step = (size_t)op->dilation_height * op->input_row_bytes;
     at.column_step = (size_t)op->dilation_width * op->input_column_bytes;
@@ -55,7 +61,7 @@ static window window_at(const npu_pool *op, const uint8_t *input, taps rows, uin
         at.first += (size_t)rows.position * op->input_row_bytes + (size_t)columns.position * op->input_column_bytes;
     }
     if (op->function == NPU_POOL_AVERAGE_WINDOW) {
-        at.count = (float)((uint64_t)op->kernel_height * op->kernel_width);
+        at.count = (float)(rows.counted * columns.counted);
     } else if (valid > 0) {
         at.count = (float)valid;
     }
@@ -109,6 +115,52 @@ NPU_INLINE void average_body(const window *at, size_t channels, const average *c
 #undef AVERAGE
 }
 
+typedef struct {
+    npu_element from;
+    npu_element to;
+    uint32_t function;
+} elements;
+
+NPU_INLINE void take_tap(uint32_t function, const float *restrict tap, size_t lanes, float *restrict results) {
+    for (size_t lane = 0; lane < lanes; ++lane) {
+        const float a = results[lane], b = tap[lane];
+        results[lane] = function == NPU_POOL_MAXIMUM ? (a > b ? a : b)
+                        : function == NPU_POOL_L1    ? a + fabsf(b)
+                        : function == NPU_POOL_L2    ? a + b * b
+                                                     : a + b;
+    }
+}
+
+NPU_INLINE void element_lanes(const window *at, size_t channel, size_t lanes, const elements *k, uint8_t *output) {
+    float results[NPU_LANES], values[NPU_LANES];
+    for (size_t lane = 0; lane < lanes; ++lane) {
+        results[lane] = k->function == NPU_POOL_MAXIMUM ? -INFINITY : 0.0f;
+    }
+    for (size_t row = 0; row < at->rows; ++row) {
+        for (size_t column = 0; column < at->columns; ++column) {
+            const uint8_t *tap = at->first + row * at->row_step + column * at->column_step;
+            npu_read_lanes(&k->from, tap + channel * k->from.bytes, lanes, values);
+            take_tap(k->function, values, lanes, results);
+        }
+    }
+    const int is_average = k->function == NPU_POOL_AVERAGE_VALID || k->function == NPU_POOL_AVERAGE_WINDOW;
+    const float divisor = is_average ? at->count : 1.0f;
+    for (size_t lane = 0; lane < lanes; ++lane) {
+        results[lane] = k->function == NPU_POOL_L2 ? sqrtf(results[lane]) : results[lane] / divisor;
+    }
+    npu_write_lanes(&k->to, results, lanes, output + channel * k->to.bytes);
+}
+
+NPU_INLINE void element_body(const window *at, size_t channels, const elements *constants, uint8_t *output) {
+    const elements k = *constants;
+    size_t channel = 0;
+    for (; channels - channel >= NPU_LANES; channel += NPU_LANES) {
+        element_lanes(at, channel, NPU_LANES, &k, output);
+    }
+    element_lanes(at, channel, channels - channel, &k, output);
+}
+
+NPU_LEVELS(element, (const window *at, size_t channels, const elements *k, uint8_t *output), (at, channels, k, output))
 NPU_LEVELS(maximum, (const window *at, size_t channels, const average *k, uint8_t *output),
            (at, channels, k, output))
 NPU_LEVELS(average, (const window *at, size_t channels, const average *k, uint8_t *output),
@@ -121,20 +173,37 @@ static average prepare(const npu_pool *op) {
     return k;
 }
 
+/* ONNX Runtime has integer kernels for averages without dilation, and a maximum that keeps its code needs no float. */
+static int is_on_bytes(const npu_pool *op) {
+    int keeps_code = op->input_scale == op->output_scale && op->input_zero_point == op->output_zero_point;
+    int is_average = op->function == NPU_POOL_AVERAGE_VALID || op->function == NPU_POOL_AVERAGE_WINDOW;
+    return op->input_type == op->output_type && op->input_type <= NPU_TYPE_INT8 &&
+           (op->function == NPU_POOL_MAXIMUM ? keeps_code
+                                             : is_average && op->dilation_height == 1 && op->dilation_width == 1);
+}
+
+static void reduce_window(const npu_pool *op, const window *at, const average *k, uint8_t *output, uint32_t level) {
+    if (!is_on_bytes(op)) {
+        elements any = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
+                        npu_element_of(op->output_type, op->output_scale, op->output_zero_point), op->function};
+        element_levels[level - 1](at, op->output_channels, &any, output);
+    } else if (op->function == NPU_POOL_MAXIMUM) {
+        maximum_levels[level - 1](at, op->output_channels, k, output);
+    } else {
+        average_levels[level - 1](at, op->output_channels, k, output);
+    }
+}
+
 npu_status npu_execute_pool(const npu_pool *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
     average k = prepare(op);
     for (uint32_t row = 0; row < op->output_height; ++row) {
         uint8_t *output = spm + op->output + (size_t)row * op->output_row_bytes;
         taps rows = clip_taps((int64_t)row * op->stride_height - op->pad_top, op->kernel_height, op->dilation_height,
-                              op->input_height);
+                              op->input_height, op->counted_height);
         for (uint32_t column = 0; column < op->output_width; ++column) {
             window at = window_at(op, spm + op->input, rows, column);
-            if (op->function == NPU_POOL_MAXIMUM) {
-                maximum_levels[level - 1](&at, op->output_channels, &k, output);
-            } else {
-                average_levels[level - 1](&at, op->output_channels, &k, output);
-            }
+            reduce_window(op, &at, &k, output, level);
             output += op->output_column_bytes;
         }
     }

@@ -58,12 +58,18 @@ class MatMulAttributes:
 
 @dataclass(frozen=True)
 class PoolAttributes:
-    """A window reduction: `function` is ``maximum``, ``average_valid`` or ``average_window`` (padding counted)."""
+    """A window reduction: `function` is ``maximum``, ``average_valid``, ``average_window`` (padding counted), ``l1`` or
+    ``l2``.
+
+    In ceil mode a last window may hang over the padding; what hangs over is never counted.
+    """
 
     function: str
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
 
 
 @dataclass(frozen=True)

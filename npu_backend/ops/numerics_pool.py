@@ -10,6 +10,7 @@ import numpy as np
 
 from npu_backend.ops.numerics_core import (
     FLOAT,
+    Array,
     DType,
     FloatArray,
     IntegerArray,
@@ -21,6 +22,7 @@ from npu_backend.ops.numerics_core import (
     to_unsigned,
     unsigned_zero_point,
 )
+from npu_backend.ops.numerics_lines import maximum
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -32,20 +34,6 @@ def output_length(length: int, kernel: int, stride: int, before: int, after: int
     span = length + before + after - kernel
     count = (-(-span // stride) if ceil_mode else span // stride) + 1
     return count - 1 if ceil_mode and (count - 1) * stride >= length + before else count
-
-
-def max_pool(
-    x: IntegerArray, kernel: Pair, strides: Pair = (1, 1), pads: Pads = (0, 0, 0, 0), ceil_mode: bool = False
-) -> IntegerArray:
-    """Integer maximum over each window, padding ignored. Exact for equal input and output scales.
-
-    With different scales ONNX Runtime pools in float; dequantising is monotone, so `requantize` after this equals it
-    bit for bit.
-    """
-    y = np.empty(_pooled_shape(x, kernel, strides, pads, ceil_mode), x.dtype)
-    for row, column, (top, bottom, left, right) in _windows(x, kernel, strides, pads, y.shape):
-        y[:, row, column, :] = x[:, top:bottom, left:right, :].max(axis=(1, 2))
-    return y
 
 
 def average_pool_table(x_scale: np.float32, x_zero_point: int, dtype: DType) -> FloatArray:
@@ -94,6 +82,7 @@ def average_pool_in_uint8(
     strides: Pair = (1, 1),
     pads: Pads = (0, 0, 0, 0),
     count_include_pad: bool = False,
+    ceil_mode: bool = False,
 ) -> IntegerArray:
     """`average_pool` between QuantizeLinear -> DequantizeLinear pairs: int8 codes rewritten as uint8 (see
     `unsigned_zero_point`), whose zero point rounds otherwise.
@@ -102,7 +91,7 @@ def average_pool_in_uint8(
         to_unsigned(x),
         (unsigned_zero_point(zero, x.dtype) for zero in (x_zero_point, y_zero_point)),
     )
-    pooled = average_pool(codes, x_scale, x_zero, kernel, y_scale, y_zero, strides, pads, count_include_pad)
+    pooled = average_pool(codes, x_scale, x_zero, kernel, y_scale, y_zero, strides, pads, count_include_pad, ceil_mode)
     return from_unsigned(pooled.view(np.uint8), x.dtype)
 
 
@@ -126,6 +115,54 @@ def global_average_pool(
     return round_saturate(scaled, y_zero_point, x.dtype)
 
 
+def pool_elements(
+    x: FloatArray, function: str, kernel: Pair, strides: Pair, pads: Pads, dilations: Pair, ceil_mode: bool
+) -> FloatArray:
+    """Any window reduction in float32, each sum row by row, tap by tap; as ONNX Runtime's float operators.
+
+    ``average_window`` divides by the taps before the end of the padding: what hangs over in ceil mode never counts.
+    """
+    reach = _reach(kernel[0], dilations[0]), _reach(kernel[1], dilations[1])
+    shape = _pooled_shape(x, reach, strides, pads, ceil_mode)
+    first, step = (-np.inf, maximum) if function == "maximum" else (0.0, _SUMS.get(function, np.add))
+    ends = [(shape[1 + axis] - 1) * strides[axis] + reach[axis] - pads[axis] for axis in range(2)]
+    padding = [(pads[axis], max(0, ends[axis] - x.shape[1 + axis])) for axis in range(2)]
+    padded = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=first)
+    result = np.full(shape, first, FLOAT)
+    for tap in np.ndindex(*kernel):
+        rows, columns = (_every(tap[axis] * dilations[axis], shape[1 + axis], strides[axis]) for axis in range(2))
+        result = step(result, padded[:, rows, columns, :])
+    if function in ("average_valid", "average_window"):
+        counts = _counts(x.shape, shape, kernel, strides, pads, dilations, function == "average_window")
+        result = result / counts[None, :, :, None]
+    return np.asarray(np.sqrt(result) if function == "l2" else result)
+
+
+def _every(start: int, count: int, stride: int) -> slice:
+    return slice(start, start + (count - 1) * stride + 1, stride)
+
+
+def _counts(
+    x_shape: tuple[int, ...], y_shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads, dilations: Pair,
+    padding_counts: bool,
+) -> FloatArray:  # fmt: skip
+    """Divisors of an average ``[oh, ow]``: taps inside the image, or also those in the padding."""
+    taps = []
+    for axis in range(2):
+        starts = np.arange(y_shape[1 + axis])[:, None] * strides[axis] - pads[axis]
+        positions = starts + np.arange(kernel[axis]) * dilations[axis]
+        end = x_shape[1 + axis] + (pads[2 + axis] if padding_counts else 0)
+        taps.append(((positions < end) & ((positions >= 0) | padding_counts)).sum(axis=1))
+    return np.asarray(np.maximum(np.outer(*taps), 1), FLOAT)
+
+
+def _reach(kernel: int, dilation: int) -> int:
+    return (kernel - 1) * dilation + 1
+
+
+_SUMS = {"l1": lambda total, tap: total + np.abs(tap), "l2": lambda total, tap: total + tap * tap}
+
+
 def _quantize_with_float_zero_point(
     value: FloatArray, scale: np.float32, zero_point: int, dtype: DType
 ) -> IntegerArray:
@@ -134,9 +171,7 @@ def _quantize_with_float_zero_point(
     return np.asarray(np.clip(rounded, low, high).astype(dtype))
 
 
-def _pooled_shape(
-    x: IntegerArray, kernel: Pair, strides: Pair, pads: Pads, ceil_mode: bool
-) -> tuple[int, int, int, int]:
+def _pooled_shape(x: Array, kernel: Pair, strides: Pair, pads: Pads, ceil_mode: bool) -> tuple[int, int, int, int]:
     rows = output_length(x.shape[1], kernel[0], strides[0], pads[0], pads[2], ceil_mode)
     columns = output_length(x.shape[2], kernel[1], strides[1], pads[1], pads[3], ceil_mode)
     return x.shape[0], rows, columns, x.shape[3]

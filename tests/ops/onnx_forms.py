@@ -12,7 +12,15 @@ from onnx import TensorProto
 
 from npu_backend.graph import Graph, Op, Quantization, Tensor
 from npu_backend.ops.numerics_core import decode
-from tests.ops import cases_elementwise, cases_matmul, cases_matrix, cases_movement, cases_reduction, cases_resize
+from tests.ops import (
+    cases_elementwise,
+    cases_matmul,
+    cases_matrix,
+    cases_movement,
+    cases_pooling,
+    cases_reduction,
+    cases_resize,
+)
 from tests.ops.onnx_reference import TO_CHANNELS_LAST, opset_of, to_host
 from tests.ops.onnx_reference import Graph as OnnxGraph
 
@@ -25,19 +33,9 @@ NEWER = {"resize2d"}
 Emit = Callable[[OnnxGraph, Graph, Op, Sequence[str]], str]
 
 
-def emit_pool(onnx: OnnxGraph, graph: Graph, op: Op, names: Sequence[str]) -> str:
-    a = op.attributes
-    window = {"kernel_shape": a.kernel, "strides": a.strides, "pads": a.pads}
-    if a.function == "maximum":
-        return onnx.op("MaxPool", *names, **window)
-    return onnx.op("AveragePool", *names, count_include_pad=int(a.function == "average_window"), **window)
-
-
 EMIT: dict[str, Emit] = {
-    "pool2d": emit_pool,
-    "global_average_pool": lambda onnx, graph, op, names: onnx.op("GlobalAveragePool", *names),
     **cases_elementwise.EMIT, **cases_matmul.EMIT, **cases_matrix.EMIT,
-    **cases_movement.EMIT, **cases_reduction.EMIT, **cases_resize.EMIT,
+    **cases_movement.EMIT, **cases_pooling.EMIT, **cases_reduction.EMIT, **cases_resize.EMIT,
 }  # fmt: skip
 # They keep the bytes, or look them up; NumPy's own function is the judge.
 MOVEMENTS = {"reshape", "table"}

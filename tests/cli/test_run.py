@@ -161,10 +161,10 @@ def test_float_rounding_of_the_host(error: float, failures: int) -> None:
 
 
 def test_float_arithmetic_of_the_npu() -> None:
-    """Both bounds count: the largest error, and the direction of the whole."""
+    """Both bounds count: every single error, and all of them together."""
     generator = np.random.default_rng(0)
     expected = {"y": generator.normal(size=1000).astype(np.float32)}
-    half = verification.Tolerance(relative=verification.HALF_ROUNDING)
+    half = verification.Tolerance(relative=0.01, peak=10)
     rounded = {"y": expected["y"].astype(np.float16).astype(np.float32)}
     found = verification.compare("r", rounded, expected, {}, half)
     assert found.failures == 0 < found.mismatches
@@ -174,16 +174,12 @@ def test_float_arithmetic_of_the_npu() -> None:
     assert found.sqnr_db > 60
     assert found.cosine == pytest.approx(1, abs=1e-6)
     spike = expected["y"].copy()
-    spike[7] += 0.02 * np.abs(spike).max()
+    spike[7] += 0.11 * np.abs(spike).max()
     assert verification.compare("r", {"y": spike}, expected, {}, half).failures == 1
-    # Every error within the bound, and yet another direction: small values are most of this output.
-    expected["y"][0] = 1000
-    tilted = expected["y"].copy()
-    tilted[1:] += 9
-    found = verification.compare("r", {"y": tilted}, expected, {}, verification.Tolerance(relative=0.02))
-    assert found.max_relative is not None
-    assert found.max_relative < 0.02
-    assert found.failures == found.mismatches == 999
+    noisy = expected["y"] + np.float32(0.02)
+    assert verification.compare("r", {"y": noisy}, expected, {}, half).failures == 1000
+    nothing = {"y": np.zeros(4, np.float32)}
+    assert verification.compare("r", {"y": nothing["y"] + 1}, nothing, {}, half).failures == 4
 
 
 def test_codes_and_indices_behind_float_arithmetic() -> None:

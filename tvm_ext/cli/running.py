@@ -70,8 +70,8 @@ class RunOptions:
 @click.option("--tolerance-lsb", type=click.FloatRange(min=0), default=0.0, metavar="N",
               help="Let --verify accept differences up to N steps of the output's codes; 0 by default.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(min=0), metavar="SHARE",
-              help="Let --verify accept errors of float arithmetic up to this share of an output's largest magnitude;"
-                   " by default 0.01 where the NPU computes in float, 0.001 on 16-bit codes.")  # fmt: skip
+              help="Let --verify accept errors of float arithmetic up to this share of an output (root mean squares);"
+                   " by default 0.02 where the NPU computes in half precision, 0.001 on 16-bit codes.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Verify every stage; trap races, unwritten reads and semaphores left over.")
 @click.option("--timing-only", is_flag=True, help="Only the clock: compute no tensors.")
 @click.option("--threads", type=int, default=1, metavar="N", help="Host threads of the emulator; 1 by default.")
@@ -215,13 +215,13 @@ def _compute(
 def _tolerance(compiled: Compiled, options: RunOptions) -> Tolerance:
     """Eight-bit codes are exact; wider ones ONNX Runtime computes in float, and half precision rounds."""
     from tvm_ext.cli.session import layer_records
-    from tvm_ext.cli.verify import FLOAT_ROUNDING, HALF_ROUNDING, WIDE_ROUNDING, Tolerance
+    from tvm_ext.cli.verify import FLOAT_ROUNDING, HALF_ROUNDING, PEAK, WIDE_ROUNDING, Tolerance
 
     layers = layer_records(compiled.programs.values())
     in_half, wide = (any(layer[name] for layer in layers) for name in ("in_float", "wide_codes"))
     usual = HALF_ROUNDING if in_half else WIDE_ROUNDING if wide else FLOAT_ROUNDING if compiled.host_ops else 0.0
     relative = usual if options.tolerance is None else options.tolerance
-    return Tolerance(options.tolerance_lsb, relative, codes_too=in_half or wide)
+    return Tolerance(options.tolerance_lsb, relative, PEAK if in_half or wide else 1.0, codes_too=in_half or wide)
 
 
 @contextmanager

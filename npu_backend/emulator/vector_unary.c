@@ -28,10 +28,8 @@ NPU_INLINE double softplus(double x) {
     return (x > 0.0 ? x : 0.0) + npu_wide_log(1.0 + npu_wide_exp(-fabs(x)));
 }
 
-/* tanh(log(1 + w)) = n / (n + 2) with n = w * (w + 2) */
-NPU_INLINE double mish(double x) {
-    double w = npu_wide_exp(x), n = w * (w + 2.0);
-    return x * (n / (n + 2.0));
+NPU_INLINE float mish(float x) {
+    return x * npu_tanh((float)softplus((double)x));
 }
 
 NPU_INLINE double gelu_tanh(double x) {
@@ -101,7 +99,7 @@ NPU_INLINE void elementary_lanes(const unary *k, float *restrict values) {
     case NPU_UNARY_CELU: DOUBLE(x >= 0.0 ? x : alpha * (npu_wide_exp(x / alpha) - 1.0));
     case NPU_UNARY_SELU: DOUBLE(beta * (x >= 0.0 ? x : alpha * (npu_wide_exp(x) - 1.0)));
     case NPU_UNARY_SOFTPLUS: DOUBLE(softplus(x));
-    case NPU_UNARY_MISH: DOUBLE(mish(x));
+    case NPU_UNARY_MISH: SINGLE(mish(x));
     case NPU_UNARY_SILU: DOUBLE(x / (1.0 + npu_wide_exp(-x)));
     case NPU_UNARY_GELU: DOUBLE(0.5 * x * (1.0 + npu_wide_erf(x * 0.7071067811865476)));
     case NPU_UNARY_GELU_TANH: DOUBLE(gelu_tanh(x));

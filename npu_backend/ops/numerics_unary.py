@@ -99,6 +99,11 @@ def power(x: FloatArray, exponent: float) -> FloatArray:
     return elementary.power(x.astype(np.float64), np.asarray(FLOAT(exponent), np.float64)).astype(FLOAT)
 
 
+def mish(x: FloatArray) -> FloatArray:
+    """x * tanh(softplus(x)), each rounded to float32: the reference expands it into these operators."""
+    return x * tanh(FUNCTIONS["softplus"](x))
+
+
 def _rounded(function: Callable[..., elementary.Doubles]) -> Callable[..., FloatArray]:
     """`function` in float64, rounded to float32 once; its parameters are float32 numbers."""
 
@@ -130,13 +135,6 @@ def _celu(x: elementary.Doubles, alpha: float = 1.0) -> elementary.Doubles:
 def _softplus(x: elementary.Doubles) -> elementary.Doubles:
     """log(exp(x) + 1), of -|x| where x > 0, so that nothing overflows."""
     return np.where(x > 0, x, 0.0) + elementary.log(1 + elementary.exp(-np.abs(x)))
-
-
-def _mish(x: elementary.Doubles) -> elementary.Doubles:
-    """x * tanh(softplus(x)): with w = exp(x) and n = w * (w + 2) it is x * n / (n + 2)."""
-    w = elementary.exp(x)
-    n = w * (w + 2)
-    return x * (n / (n + 2))
 
 
 def _silu(x: elementary.Doubles) -> elementary.Doubles:
@@ -194,7 +192,7 @@ FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
     "celu": _rounded(_celu),
     "selu": _rounded(_selu),
     "softplus": _rounded(_softplus),
-    "mish": _rounded(_mish),
+    "mish": mish,
     "silu": _rounded(_silu),
     "gelu": _rounded(_gelu),
     "gelu_tanh": _rounded(_gelu_tanh),

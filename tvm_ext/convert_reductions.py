@@ -16,7 +16,7 @@ REDUCTIONS = {
 
 
 def pool(match: Match, graph: Lowering) -> str:
-    """MaxPool and AveragePool over two axes, or over one as an image of one row."""
+    """MaxPool, AveragePool and LpPool over two axes, or over one as an image of one row."""
     attributes = pool_attributes(match)
     if len(match.shape()) == 4:
         if attributes.function == "maximum":
@@ -32,22 +32,24 @@ def pool(match: Match, graph: Lowering) -> str:
 
 
 def pool_attributes(match: Match) -> a.PoolAttributes:
-    """Window and function; what ceil_mode adds at the end is padding that no window counts."""
+    """Window and function."""
     rank = len(match.shape()) - 2
     kernel, strides, dilations = (
         _two(match.attribute(name) or [1] * rank) for name in ("kernel_shape", "strides", "dilations")
     )
     pads = match.attribute("pads") or [0] * 2 * rank
-    before, after = _two(pads[:rank], 0), _two(pads[rank:], 0)
-    extents, outputs = _two(match.shape()[2:]), _two(match.output_shape[2:])
-    reached = [
-        (outputs[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - extents[i] - before[i] for i in (0, 1)
-    ]
-    whole = bool(match.attribute("count_include_pad", 0))
-    function = "maximum" if match.node.op_type == "MaxPool" else "average_window" if whole else "average_valid"
-    if match.attribute("ceil_mode", 0):
-        after = max(reached[0], 0), max(reached[1], 0)
-    return a.PoolAttributes(function, kernel, strides, (*before, *after))
+    ceil_mode = bool(match.attribute("ceil_mode", 0))
+    return a.PoolAttributes(
+        _pool_function(match), kernel, strides, (*_two(pads[:rank], 0), *_two(pads[rank:], 0)), dilations, ceil_mode
+    )
+
+
+def _pool_function(match: Match) -> str:
+    if match.node.op_type == "MaxPool":
+        return "maximum"
+    if match.node.op_type == "LpPool":
+        return f"l{match.attribute('p', 2)}"
+    return "average_window" if match.attribute("count_include_pad", 0) else "average_valid"
 
 
 def _two(values: Sequence[int], default: int = 1) -> tuple[int, int]:

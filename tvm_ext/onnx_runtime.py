@@ -31,6 +31,8 @@ def session_of(model: str | bytes, purpose: str, *, threads: int = 1, saturating
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what it refuses is told by its exception
     options.add_session_config_entry("session.x64quantprecision", "0" if saturating else "1")
+    # Products with int8 weights between floats: computed on the numbers, not on activations rounded to 8 bits.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

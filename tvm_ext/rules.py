@@ -29,14 +29,9 @@ def codes_are_known(match: Match) -> bool:
     return not match.is_quantized or match.output_codes is not None
 
 
-def eight_bit(match: Match) -> bool:
-    """Inputs and output must be 8-bit codes."""
-    return all(dtype_of(variable) in EIGHT_BIT for variable in (*match.inputs, match.root))
-
-
-def window_is_dense(match: Match) -> bool:
-    """Pooling windows must not be dilated."""
-    return all(step == 1 for step in match.attribute("dilations") or (1,))
+def norm_is_known(match: Match) -> bool:
+    """The norm of LpPool must be 1 or 2."""
+    return match.attribute("p", 2) in (1, 2)
 
 
 def first_output_only(match: Match) -> bool:

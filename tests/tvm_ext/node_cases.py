@@ -137,6 +137,8 @@ _WINDOWS = (
     case("AveragePool", IMAGE, label="ceil_padding", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1],
          ceil_mode=1, count_include_pad=1, opset=19),
     case("AveragePool", SIGNAL, label="signal", kernel_shape=[4], strides=[3]),
+    case("LpPool", POSITIVE, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
+    case("LpPool", IMAGE, label="p1", kernel_shape=[2, 2], p=1),
     case("GlobalAveragePool", IMAGE),
     case("GlobalAveragePool", SIGNAL, label="signal"),
     case("GlobalMaxPool", IMAGE),

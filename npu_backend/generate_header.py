@@ -10,15 +10,16 @@ from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
-from npu_backend import isa, program
+from npu_backend import isa, isa_functions, program
 from npu_backend.ops import elementary
 
 _EMULATOR = Path(__file__).parent / "emulator"
 _C_TYPES = {"u32": "uint32_t", "i32": "int32_t", "f32": "float", "u64": "uint64_t", "f64": "double"}
 _ENUMS: tuple[tuple[str, type[IntEnum]], ...] = (
-    ("ENGINE", isa.Engine), ("TYPE", isa.DataType), ("BINARY", isa.BinaryFunction), ("UNARY", isa.UnaryFunction),
-    ("POOL", isa.PoolFunction), ("REDUCE", isa.ReduceFunction), ("SOFTMAX", isa.SoftmaxFunction),
-    ("RESIZE", isa.ResizeFunction), ("SECTION", program.Section),
+    ("ENGINE", isa.Engine), ("TYPE", isa.DataType), ("BINARY", isa_functions.BinaryFunction),
+    ("UNARY", isa_functions.UnaryFunction), ("POOL", isa_functions.PoolFunction),
+    ("REDUCE", isa_functions.ReduceFunction), ("SOFTMAX", isa_functions.SoftmaxFunction),
+    ("RESIZE", isa_functions.ResizeFunction), ("SECTION", program.Section),
 )  # fmt: skip
 _CONSTANTS = {
     "NPU_MAGIC": program.MAGIC, "NPU_FORMAT_VERSION": program.FORMAT_VERSION, "NPU_ISA_VERSION": isa.ISA_VERSION,

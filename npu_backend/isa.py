@@ -53,129 +53,6 @@ class DataType(IntEnum):
 DATA_TYPES = {member.name.lower(): member for member in DataType}
 
 
-class BinaryFunction(IntEnum):
-    """Element-wise functions of two tensors.
-
-    The first two work on 8-bit codes as ONNX Runtime's integer kernels do; the rest on values: in int64 where both
-    operands are plain integers or booleans, else in float32. Comparisons and logic make 1 or 0. MODULO has the
-    divisor's sign, FMOD the dividend's.
-    """
-
-    ADD_CODES = 0
-    MULTIPLY_CODES = 1
-    ADD = 2
-    SUBTRACT = 3
-    MULTIPLY = 4
-    DIVIDE = 5
-    MAXIMUM = 6
-    MINIMUM = 7
-    PRELU = 8
-    POWER = 9
-    MODULO = 10
-    FMOD = 11
-    EQUAL = 12
-    GREATER = 13
-    GREATER_OR_EQUAL = 14
-    LESS = 15
-    LESS_OR_EQUAL = 16
-    AND = 17
-    OR = 18
-    XOR = 19
-
-
-class UnaryFunction(IntEnum):
-    """Element-wise functions of one tensor in float32; their definitions stand in ops/numerics_unary.py."""
-
-    IDENTITY = 0
-    ABS = 1
-    NEGATIVE = 2
-    SIGN = 3
-    CEIL = 4
-    FLOOR = 5
-    ROUND = 6
-    RELU = 7
-    CLIP = 8
-    LEAKY_RELU = 9
-    THRESHOLDED_RELU = 10
-    HARD_SIGMOID = 11
-    HARD_SWISH = 12
-    RECIPROCAL = 13
-    SQRT = 14
-    SOFTSIGN = 15
-    SIGMOID = 16
-    TANH = 17
-    EXP = 18
-    LOG = 19
-    ERF = 20
-    SIN = 21
-    COS = 22
-    TAN = 23
-    ASIN = 24
-    ACOS = 25
-    ATAN = 26
-    SINH = 27
-    COSH = 28
-    ASINH = 29
-    ACOSH = 30
-    ATANH = 31
-    POWER = 32
-    ELU = 33
-    CELU = 34
-    SELU = 35
-    SOFTPLUS = 36
-    MISH = 37
-    SILU = 38
-    GELU = 39
-    GELU_TANH = 40
-    NOT = 41
-    IS_NAN = 42
-    IS_INF = 43
-
-
-class PoolFunction(IntEnum):
-    """Window reductions. The averages divide by the valid elements, or by those and padding; L1 and L2 are norms."""
-
-    MAXIMUM = 0
-    AVERAGE_VALID = 1
-    AVERAGE_WINDOW = 2
-    L1 = 3
-    L2 = 4
-
-
-class ReduceFunction(IntEnum):
-    """What becomes of the elements of a line; an index instruction has the first two."""
-
-    MAXIMUM = 0
-    MINIMUM = 1
-    MEAN = 2
-    SUM = 3
-    PRODUCT = 4
-    L1 = 5
-    L2 = 6
-    SUM_SQUARE = 7
-    LOG_SUM = 8
-    LOG_SUM_EXP = 9
-
-
-class SoftmaxFunction(IntEnum):
-    """Softmax of 8-bit codes by a table as ONNX Runtime's integer kernel; of any elements in float32; its logarithm."""
-
-    TABLE = 0
-    FLOAT = 1
-    LOGARITHM = 2
-
-
-class ResizeFunction(IntEnum):
-    """Interpolations of a resize: elements as they are, two by two taps, or any number of them.
-
-    BILINEAR multiplies the weights first, SEPARABLE sums along the rows first.
-    """
-
-    NEAREST = 0
-    BILINEAR = 1
-    SEPARABLE = 2
-
-
 @dataclass(frozen=True)
 class Field:
     """One field: C type (`u32`, `i32`, `f32`, `u64`), number of elements, meaning."""
@@ -282,10 +159,7 @@ u32 input_strides[3]   bytes
 u32 output_strides[3]  bytes
 """
 
-_LINES = (
-    _ELEMENTS
-    + """
-u32 line_axes           bit i: axis i runs along a line, the first the slowest; the other axes count lines
+_CONVERSION = """
 u32 input_type          DataType; any
 u32 output_type         DataType; any
 i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
@@ -293,6 +167,23 @@ i32 output_zero_point
 f32 input_scale
 f32 output_scale
 """
+
+_OPERANDS = """
+u32 left_type           DataType; any (of functions on codes: 8-bit)
+u32 right_type
+u32 output_type
+i32 left_zero_point     of codes; all other types: scale 1 and zero point 0
+i32 right_zero_point
+i32 output_zero_point
+f32 left_scale
+f32 right_scale
+f32 output_scale
+"""
+
+_LINES = (
+    _ELEMENTS
+    + "u32 line_axes  bit i: axis i runs along a line, the first the slowest; the other axes count lines"
+    + _CONVERSION
 )
 
 FORMATS: tuple[Format, ...] = (
@@ -369,25 +260,10 @@ FORMATS: tuple[Format, ...] = (
         u32 left_strides[4]     bytes; zero broadcasts
         u32 right_strides[4]
         u32 output_strides[4]
-        u32 left_type           DataType; of the functions on codes 8-bit, of all others any
-        u32 right_type
-        u32 output_type
-        i32 left_zero_point
-        i32 right_zero_point
-        i32 output_zero_point
-        f32 left_scale
-        f32 right_scale
-        f32 output_scale
-        u32 reserved
-        """), "element-wise function of two tensors"),
-    Format("CONVERT", 14, Engine.VECTOR, parse_fields(_ELEMENTS + """
-        u32 input_type          DataType; any
-        u32 output_type         DataType; any
-        i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
-        i32 output_zero_point
-        f32 input_scale
-        f32 output_scale
-        """), "elements of one data type to another, through float32: quantise, dequantise, cast"),
+        """ + _OPERANDS + "u32 reserved"),
+           "element-wise function of two tensors"),
+    Format("CONVERT", 14, Engine.VECTOR, parse_fields(_ELEMENTS + _CONVERSION),
+           "elements of one data type to another, through float32: quantise, dequantise, cast"),
     Format("RESIZE", 16, Engine.VECTOR, parse_fields("""
         u32 input
         u32 input_row_bytes
@@ -407,12 +283,7 @@ FORMATS: tuple[Format, ...] = (
         u32 input_row_origin    row of the whole input that `input` points at
         u32 input_column_origin
         u32 function            ResizeFunction
-        u32 input_type          DataType
-        u32 output_type
-        i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
-        i32 output_zero_point
-        f32 input_scale
-        f32 output_scale
+        """ + _CONVERSION + """
         f32 extrapolation       the value where all weights of the row or of the column are 0
         u32 reserved
         """), "interpolation by tables"),
@@ -431,24 +302,9 @@ FORMATS: tuple[Format, ...] = (
         u32 left_strides[4]
         u32 right_strides[4]
         u32 output_strides[4]
-        u32 left_type           DataType; any
-        u32 right_type
-        u32 output_type
-        i32 left_zero_point
-        i32 right_zero_point
-        i32 output_zero_point
-        f32 left_scale
-        f32 right_scale
-        f32 output_scale
-        u32 reserved
-        """), "each element from one of two tensors; they move bit for bit where all types and codes are the same"),
-    Format("UNARY", 19, Engine.VECTOR, parse_fields(_ELEMENTS + """
-        u32 input_type          DataType; any
-        u32 output_type         DataType; any
-        i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
-        i32 output_zero_point
-        f32 input_scale
-        f32 output_scale
+        """ + _OPERANDS + "u32 reserved"),
+           "each element from one of two tensors; they move bit for bit where all types and codes are the same"),
+    Format("UNARY", 19, Engine.VECTOR, parse_fields(_ELEMENTS + _CONVERSION + """
         u32 function            UnaryFunction
         f32 alpha               the function's own numbers in ONNX's order; 0 where it has fewer
         f32 beta

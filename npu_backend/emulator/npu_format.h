@@ -506,10 +506,10 @@ typedef struct {
     uint32_t left_strides[4]; /* bytes; zero broadcasts */
     uint32_t right_strides[4];
     uint32_t output_strides[4];
-    uint32_t left_type; /* DataType; of the functions on codes 8-bit, of all others any */
+    uint32_t left_type; /* DataType; any (of functions on codes: 8-bit) */
     uint32_t right_type;
     uint32_t output_type;
-    int32_t left_zero_point;
+    int32_t left_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t right_zero_point;
     int32_t output_zero_point;
     float left_scale;
@@ -555,8 +555,8 @@ typedef struct {
     uint32_t input_row_origin; /* row of the whole input that `input` points at */
     uint32_t input_column_origin;
     uint32_t function; /* ResizeFunction */
-    uint32_t input_type; /* DataType */
-    uint32_t output_type;
+    uint32_t input_type; /* DataType; any */
+    uint32_t output_type; /* DataType; any */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -597,10 +597,10 @@ typedef struct {
     uint32_t left_strides[4];
     uint32_t right_strides[4];
     uint32_t output_strides[4];
-    uint32_t left_type; /* DataType; any */
+    uint32_t left_type; /* DataType; any (of functions on codes: 8-bit) */
     uint32_t right_type;
     uint32_t output_type;
-    int32_t left_zero_point;
+    int32_t left_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t right_zero_point;
     int32_t output_zero_point;
     float left_scale;

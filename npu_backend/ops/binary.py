@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npu_backend.graph import Graph, Op
-from npu_backend.isa import BinaryFunction
+from npu_backend.isa_functions import BinaryFunction
 from npu_backend.ops import numerics_binary, numerics_core, numerics_eltwise
 from npu_backend.ops.base import LoweredInstruction, Tile, quantization_of, register
 from npu_backend.ops.elementwise import Elementwise, element_fields, instructions

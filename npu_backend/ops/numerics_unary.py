@@ -153,7 +153,7 @@ def _gelu_tanh(x: elementary.Doubles) -> elementary.Doubles:
     return x / (1 + elementary.exp(-2 * inner))
 
 
-# The names in lower case of isa.UnaryFunction, in its order.
+# The names in lower case of isa_functions.UnaryFunction, in its order.
 FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
     "identity": lambda x: x,
     "abs": np.abs,

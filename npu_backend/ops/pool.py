@@ -8,7 +8,7 @@ import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
-from npu_backend.isa import PoolFunction, ReduceFunction
+from npu_backend.isa_functions import PoolFunction, ReduceFunction
 from npu_backend.ops import numerics_pool as numerics
 from npu_backend.ops.attributes import PoolAttributes
 from npu_backend.ops.base import LoweredInstruction, OpSpec, Tile, quantization_of, register

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npu_backend.graph import Graph, Op
-from npu_backend.isa import ReduceFunction
+from npu_backend.isa_functions import ReduceFunction
 from npu_backend.ops import numerics_lines as numerics
 from npu_backend.ops.attributes import ArgReduceAttributes, ReduceAttributes
 from npu_backend.ops.base import LoweredInstruction, Tile, register

@@ -10,7 +10,8 @@ import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
-from npu_backend.isa import DATA_TYPES, ResizeFunction
+from npu_backend.isa import DATA_TYPES
+from npu_backend.isa_functions import ResizeFunction
 from npu_backend.ops import numerics_core
 from npu_backend.ops import numerics_resize as numerics
 from npu_backend.ops.attributes import ResizeAttributes

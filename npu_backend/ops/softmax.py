@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npu_backend.graph import Graph, Op, Tensor
-from npu_backend.isa import SoftmaxFunction
+from npu_backend.isa_functions import SoftmaxFunction
 from npu_backend.ops import numerics_lines, numerics_softmax
 from npu_backend.ops.attributes import SoftmaxAttributes
 from npu_backend.ops.base import LoweredInstruction, PackedConstant, Tile, quantization_of, register

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from npu_backend.graph import Graph, Op, Tensor
-from npu_backend.isa import UnaryFunction
+from npu_backend.isa_functions import UnaryFunction
 from npu_backend.ops import numerics_core, numerics_unary
 from npu_backend.ops.attributes import UnaryAttributes
 from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, register

@@ -10,7 +10,8 @@ import sys
 
 import numpy as np
 
-from npu_backend.isa import BinaryFunction, DataType, Instruction, UnaryFunction
+from npu_backend.isa import DataType, Instruction
+from npu_backend.isa_functions import BinaryFunction, UnaryFunction
 from npu_backend.ops.numerics_unary import parameters_of
 from tests.emulator.bench_kernels import seconds_per_run
 from tests.emulator.matrix_cases import LEVELS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npu_backend.graph import Tensor
-from npu_backend.isa import BinaryFunction, UnaryFunction
+from npu_backend.isa_functions import BinaryFunction, UnaryFunction
 from npu_backend.ops import numerics_binary as binary
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_eltwise as eltwise

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npu_backend.graph import Quantization, Tensor
-from npu_backend.isa import ReduceFunction, SoftmaxFunction
+from npu_backend.isa_functions import ReduceFunction, SoftmaxFunction
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_lines as lines
 from npu_backend.ops import numerics_softmax

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npu_backend.graph import Quantization, Tensor
-from npu_backend.isa import ResizeFunction
+from npu_backend.isa_functions import ResizeFunction
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_resize as resize
 from npu_backend.ops.elementwise import element_fields

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npu_backend.isa import PoolFunction
+from npu_backend.isa_functions import PoolFunction
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_pool as pool
 from npu_backend.ops.elementwise import element_fields

@@ -15,7 +15,9 @@ from tvm_ext.onnx_constants import Constants
 from tvm_ext.onnx_graph import Nodes, producers_of, readers_of
 from tvm_ext.onnx_origin import inherit
 
-_MOVES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"))
+_MOVES = frozenset((
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth",
+))  # fmt: skip
 
 
 def move_onto_codes(nodes: Sequence[onnx.NodeProto], constants: Constants, pinned: frozenset[str]) -> Nodes:

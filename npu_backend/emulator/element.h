@@ -2,9 +2,10 @@
  *
  * A code stands for (code - zero_point) * scale; float types, plain integers and booleans have scale 1 and zero point 0.
  * Reading is exact but for integers beyond 2**24. Writing rounds once: codes as QuantizeLinear (divide, round half to
- * even, saturate), float16 to nearest even, plain integers towards zero and saturated (NaN: the lowest), booleans are
- * 1 where the value is not 0. A float NaN is written as the positive quiet one: its sign and payload would depend on the
- * order in which a compiler adds. decode and encode of npu_backend/ops/numerics_core.py are the same functions.
+ * even, saturate), float16 to nearest even (finite values stay finite), plain integers towards zero and saturated (NaN:
+ * the lowest), booleans are 1 where the value is not 0. A float NaN is written as the positive quiet one: its sign and
+ * payload would depend on the order in which a compiler adds. decode and encode of npu_backend/ops/numerics_core.py are
+ * the same functions.
  */
 #ifndef NPU_ELEMENT_H
 #define NPU_ELEMENT_H
@@ -48,14 +49,16 @@ NPU_INLINE float npu_half_to_float(uint16_t half) {
     return npu_bits_to_float(sign | (magnitude >= 0x0F800000u ? special : finite));
 }
 
-/* To nearest, ties to even. Adding 0.5 leaves a subnormal's fraction in the lowest bits; every NaN becomes 0x7E00. */
+/* To nearest, ties to even; what is finite stays so (65504). Adding 0.5 leaves a subnormal's fraction in the lowest
+ * bits; every NaN becomes 0x7E00. */
 NPU_INLINE uint16_t npu_float_to_half(float value) {
     uint32_t bits = npu_float_to_bits(value), magnitude = bits & 0x7FFFFFFFu, sign = bits >> 16 & 0x8000u;
     uint32_t small = npu_float_to_bits(npu_bits_to_float(magnitude) + 0.5f) - 0x3F000000u;
     uint32_t normal = (magnitude - 0x38000000u + 0xFFFu + (magnitude >> 13 & 1u)) >> 13;
     uint32_t finite = magnitude < 0x38800000u ? small : normal;
-    uint32_t bounded = magnitude >= 0x477FF000u ? 0x7C00u : finite;
-    return (uint16_t)(magnitude > 0x7F800000u ? 0x7E00u : sign | bounded);
+    uint32_t bounded = magnitude >= 0x477FF000u ? 0x7BFFu : finite;
+    uint32_t special = magnitude > 0x7F800000u ? 0x7E00u : sign | 0x7C00u;
+    return (uint16_t)(magnitude >= 0x7F800000u ? special : sign | bounded);
 }
 
 NPU_INLINE int32_t npu_truncate(float value) {

@@ -97,11 +97,15 @@ TARGET void npu_to_floats_avx2(const uint8_t *halves, float *floats, uint64_t co
     }
 }
 
-/* As npu_float_to_half, which gives every NaN the same fraction. */
+/* As npu_float_to_half, which keeps finite values finite and gives every NaN the same fraction. */
 TARGET static __m128i to_halves(__m256 values) {
+    const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), values), largest = _mm256_set1_ps(65504.0f);
+    const __m256 finite = _mm256_cmp_ps(magnitude, _mm256_set1_ps(INFINITY), _CMP_LT_OQ);
+    const __m256 bounded = _mm256_max_ps(_mm256_min_ps(values, largest), _mm256_sub_ps(_mm256_setzero_ps(), largest));
     const __m256 canonical = _mm256_or_ps(_mm256_and_ps(values, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(NAN));
     const __m256 is_nan = _mm256_cmp_ps(values, values, _CMP_UNORD_Q);
-    return _mm256_cvtps_ph(_mm256_blendv_ps(values, canonical, is_nan), _MM_FROUND_TO_NEAREST_INT);
+    const __m256 special = _mm256_blendv_ps(values, canonical, is_nan);
+    return _mm256_cvtps_ph(_mm256_blendv_ps(special, bounded, finite), _MM_FROUND_TO_NEAREST_INT);
 }
 
 TARGET static void finish_block(const float *sums, const float *parameters, uint8_t *output, uint32_t channels) {

@@ -3,6 +3,7 @@
 
 #if NPU_X86_KERNELS
 #include <immintrin.h>
+#include <math.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -92,12 +93,16 @@ TARGET void npu_to_floats_avx512(const uint8_t *halves, float *floats, uint64_t 
     _mm512_mask_storeu_ps(floats + i, left, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(left, halves + 2 * i)));
 }
 
-/* As npu_float_to_half, which gives every NaN the same fraction. */
+/* As npu_float_to_half, which keeps finite values finite and gives every NaN the same fraction. */
 TARGET static __m256i to_halves(__m512 values) {
+    const __m512 largest = _mm512_set1_ps(65504.0f), lowest = _mm512_set1_ps(-65504.0f);
+    const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(values), _mm512_set1_ps(INFINITY), _CMP_LT_OQ);
     const __m512i canonical = _mm512_or_si512(
         _mm512_and_si512(_mm512_castps_si512(values), _mm512_set1_epi32(INT32_MIN)), _mm512_set1_epi32(0x7FC00000));
     const __mmask16 is_nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
-    return _mm512_cvtps_ph(_mm512_mask_mov_ps(values, is_nan, _mm512_castsi512_ps(canonical)), _MM_FROUND_TO_NEAREST_INT);
+    const __m512 special = _mm512_mask_mov_ps(values, is_nan, _mm512_castsi512_ps(canonical));
+    const __m512 bounded = _mm512_mask_max_ps(special, finite, _mm512_min_ps(values, largest), lowest);
+    return _mm512_cvtps_ph(bounded, _MM_FROUND_TO_NEAREST_INT);
 }
 
 TARGET void npu_finish_halves_avx512(const npu_strip *strip) {

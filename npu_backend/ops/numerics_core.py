@@ -93,7 +93,7 @@ def decode(values: npt.NDArray[Any], quantization: Quantization | None) -> Float
 def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
     """float32 values as the elements of `tensor`, rounded once.
 
-    Codes as QuantizeLinear; float16 to nearest even; plain integers towards zero and saturated, NaN as the lowest;
+    Codes as QuantizeLinear; float16 as `to_half`; plain integers towards zero and saturated, NaN as the lowest;
     booleans are true where the value is not 0. A float NaN becomes the positive quiet one.
     """
     real, dtype = np.asarray(values, FLOAT), np.dtype(tensor.dtype)
@@ -104,14 +104,14 @@ def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
             return _truncate(real, dtype)
         if dtype.kind == "b":
             return np.asarray(real != 0)
-        return np.where(np.isnan(real), dtype.type(np.nan), real.astype(dtype))
+        return np.where(np.isnan(real), dtype.type(np.nan), to_half(real) if dtype == np.float16 else real)
 
 
 def to_half(values: npt.ArrayLike) -> npt.NDArray[np.float16]:
-    """A float constant as float16, finite values beyond its range at the nearest end of it (65504).
+    """float32 values as float16, to nearest even; finite ones beyond its range become the nearest end of it (65504).
 
-    Models write "minus infinity" as the lowest float32, in attention masks for one: as a true infinity it would make
-    NaN of the differences that a softmax takes, where the reference has 0.
+    As NPUs convert: a float model may leave the range for an operator or two, or write "minus infinity" as the lowest
+    float32 (attention masks do). True infinities would make NaN of the differences that a softmax takes.
     """
     given, largest = np.asarray(values, FLOAT), FLOAT(np.finfo(np.float16).max)
     return np.where(np.isfinite(given), np.clip(given, -largest, largest), given).astype(np.float16)

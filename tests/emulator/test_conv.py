@@ -207,6 +207,20 @@ def test_sums_of_halves_are_rounded_product_by_product() -> None:
     check_levels(window, operands, rng)
 
 
+def test_halves_beyond_their_range() -> None:
+    """Finite sums stay finite, infinite ones infinite, and what is no number none, at every level."""
+    rng = np.random.default_rng(9)
+    window = with_types(SMALL, rng, DataType.FLOAT16, DataType.FLOAT16)
+    operands = random_operands(window, rng)
+    large = operands.input * np.exp2(rng.integers(0, 13, operands.input.shape)).astype(np.float16)
+    large.reshape(-1)[::37] = np.inf
+    operands = replace(operands, input=large.astype(np.float16))
+    with np.errstate(invalid="ignore"):
+        outputs = expected_output(window, operands).view(np.float16)
+        check_levels(window, operands, rng)
+    assert {65504.0, -65504.0, np.inf, -np.inf} <= set(outputs.reshape(-1).tolist())
+
+
 def test_ties_round_to_even() -> None:
     rng = np.random.default_rng(4)
     window = Window(1, 200, 1, 1, 200, 16, output_zero_point=3)

@@ -112,6 +112,6 @@ def test_integers_wrap_to_their_type() -> None:
     np.testing.assert_array_equal(in_integers("add", a, np.array([1, -1], np.int32), np.int32), a[::-1])
 
 
-def test_constants_saturate_as_halves() -> None:
+def test_halves_saturate() -> None:
     values = to_half([-3.4e38, 7e4, 65504, -np.inf, np.nan, 1e-9])
     np.testing.assert_array_equal(values, np.float16([-65504, 65504, 65504, -np.inf, np.nan, 0]))

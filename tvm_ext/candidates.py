@@ -67,10 +67,10 @@ def coding(program: Program, root: relax.Var) -> Iterator[Candidate]:
 
 
 def needs_float(match: Match) -> bool:
-    """Whether it reads or leaves tensors that are no codes."""
-    reads = (operand for operand in match.operands if operand is not None and operand.is_computed)
-    kinds = [operand.dtype for operand in reads if operand.dequantize is None]
-    return any(kind in (*FLOATS, *NUMBERS) for kind in kinds) or dtype_of(match.root) in FLOATS
+    """Whether it reads or leaves floats, or only turns plain numbers into others, for which floats are the reason."""
+    reads = [operand for operand in match.operands if operand is not None and operand.is_computed]
+    kinds = {dtype_of(match.root), *(operand.dtype for operand in reads if operand.dequantize is None)}
+    return not kinds.isdisjoint(FLOATS) or (kinds <= set(NUMBERS) and all(each.dequantize is None for each in reads))
 
 
 def fits_form(candidate: Candidate) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 import tvm
 from tvm import relax
 
 from tvm_ext.candidates import Candidate, coding, fits_form, needs_float, plain, quantized
+from tvm_ext.enclosed import between_codes
 from tvm_ext.matching import CODES, CODING, FLOATS, Match, Program, dtype_of, first_refusal, is_call, variables_in
 from tvm_ext.nodes import COMMON, ENTRIES, Entry
 from tvm_ext.onnx_origin import origins
@@ -42,6 +43,7 @@ def find_matches(program: Program) -> Findings:
             finder.search(variable, quantized)
         elif dtype_of_tensor(variable) in CODES:
             finder.search(variable, plain)
+    finder.search_between_codes()
     for variable in program.order:
         finder.search(variable, plain)
     inner = frozenset(finder.found)
@@ -49,7 +51,7 @@ def find_matches(program: Program) -> Findings:
         if finder.touches(variable, inner):
             finder.search(variable, coding)
     found = tuple(finder.found[variable] for variable in program.order if variable in finder.found)
-    return Findings(found, tuple(finder.host_ops()))
+    return Findings(found, tuple(dict.fromkeys(finder.host_ops())))
 
 
 def dtype_of_tensor(variable: relax.Var) -> str:
@@ -69,24 +71,49 @@ class _Finder:
 
     def search(self, variable: relax.Var, search: Search) -> None:
         """Takes the first candidate that keeps its rules; remembers why the first refused did not."""
+        floats = self.program.computes_float or search is coding
+        candidate = self._first(variable, search, floats=floats)
+        if candidate is not None:
+            self._take(variable, candidate)
+
+    def search_between_codes(self) -> None:
+        """Takes the float operators that begin and end in codes."""
+        candidates: dict[relax.Var, Candidate] = {}
+        inside: set[relax.Var] = set()
+        for search in (quantized, plain):
+            for variable in self.program.order:
+                is_quantize = is_call(self.program.values[variable], "relax.quantize")
+                if variable in inside or is_quantize != (search is quantized):
+                    continue
+                candidate = self._first(variable, search, floats=True)
+                if candidate is not None:
+                    candidates[variable] = candidate
+                    inside.update(candidate.match.inside)
+        for variable, candidate in between_codes(self.program, candidates, frozenset(self.taken)).items():
+            self._take(variable, Candidate(replace(candidate.match, between_codes=True), candidate.entry))
+
+    def _take(self, variable: relax.Var, candidate: Candidate) -> None:
+        match, entry = candidate
+        self.found[variable] = Found(match, entry)
+        self.taken.update((*match.inside, match.root))
+
+    def _first(self, variable: relax.Var, search: Search, *, floats: bool) -> Candidate | None:
+        """The first candidate that keeps its rules; `floats`: it may read and leave them."""
         if variable in self.taken:
-            return
-        for match, entry in search(self.program, variable):
-            if not fits_form(Candidate(match, entry)) or not self._has_types(match, search):
+            return None
+        for candidate in search(self.program, variable):
+            match, entry = candidate
+            if not fits_form(candidate) or (needs_float(match) and not floats) or self._reads_vanished(match):
                 continue
             reason = self._escape(match) or first_refusal(match, (*COMMON, *entry.rules))
             if reason is None:
-                self.found[variable] = Found(match, entry)
-                self.taken.update((*match.inside, match.root))
-                return
+                return candidate
             for node in match.nodes:
                 self.refusals.setdefault(node.name, reason)
+        return None
 
-    def _has_types(self, match: Match, search: Search) -> bool:
-        """Whether the machine computes on such tensors, and none of them vanished into another match."""
-        if search is not coding and not self.program.computes_float and needs_float(match):
-            return False
-        return not any(variable in self.taken and variable not in self.found for variable in match.inputs)
+    def _reads_vanished(self, match: Match) -> bool:
+        return any(variable in self.taken and variable not in self.found for variable in match.inputs)
 
     def touches(self, variable: relax.Var, inner: frozenset[relax.Var]) -> bool:
         """Whether an operator of the NPU reads the variable or writes what it reads."""

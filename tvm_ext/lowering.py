@@ -53,10 +53,11 @@ class Lowering:
     def result_type(self, match: Match) -> ElementType:
         """Element type of what the match defines.
 
-        Vectors and numbers stay float32: they cost nothing, and are often scales, which half precision cannot hold.
+        Vectors and numbers stay float32: they cost nothing, and are often scales, which half precision cannot hold. So
+        do floats between codes, as ONNX Runtime computes them.
         """
         dtype = dtype_of(match.root)
-        if dtype == "float32" and len(match.output_shape) >= _SMALLEST_HALF_RANK:
+        if dtype == "float32" and len(match.output_shape) >= _SMALLEST_HALF_RANK and not match.between_codes:
             dtype = "float16"
         return ElementType(dtype, match.output_codes)
 
@@ -70,7 +71,7 @@ class Lowering:
 
     def inner_type(self, match: Match) -> ElementType:
         """Element type between the steps of one operator: float32 where codes follow, which may have 16 bits."""
-        return HALF if match.output_codes is None else ElementType("float32")
+        return ElementType("float32") if match.output_codes or match.between_codes else HALF
 
     def read(self, match: Match, index: int = 0) -> str:
         """The tensor of an operand as it is stored."""
@@ -123,12 +124,8 @@ class Lowering:
         Beside codes floats stay float32, as ONNX Runtime computes with them; so do vectors and numbers.
         """
         values, codes = shared_codes(operand, dtype_of(match.root)) or (values_of(operand), None)
-        if (
-            values.dtype == np.float32
-            and values.ndim >= _SMALLEST_HALF_RANK
-            and values.size > 1
-            and not _is_coded(match)
-        ):
+        large = values.ndim >= _SMALLEST_HALF_RANK and values.size > 1
+        if values.dtype == np.float32 and large and not (match.between_codes or _is_coded(match)):
             values = to_half(values)
         return self.builder.constant_tensor(f"{match.node.name}.{label}", values.reshape(shape), codes)
 

@@ -15,9 +15,7 @@ from tvm_ext.onnx_constants import Constants
 from tvm_ext.onnx_graph import Nodes, producers_of, readers_of
 from tvm_ext.onnx_origin import inherit
 
-_MOVES = frozenset((
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth",
-))  # fmt: skip
+_MOVES = frozenset(("DepthToSpace", "Flatten", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 def move_onto_codes(nodes: Sequence[onnx.NodeProto], constants: Constants, pinned: frozenset[str]) -> Nodes:
@@ -91,7 +89,8 @@ def _lift(nodes: Nodes, constants: Constants) -> Nodes:
     readers, producers, result = readers_of(nodes), producers_of(nodes), list[onnx.NodeProto]()
     for node in nodes:
         source = producers.get(node.input[0]) if node.op_type in _MOVES else None
-        quantized = all(reader.op_type == "QuantizeLinear" for reader in readers.get(node.output[0], ()))
+        following = readers.get(node.output[0], ())
+        quantized = bool(following) and all(reader.op_type == "QuantizeLinear" for reader in following)
         if source is None or source.op_type != "DequantizeLinear" or quantized or not _per_tensor(source, constants):
             result.append(node)
             continue

@@ -50,7 +50,9 @@ def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partit
         part = _Part.of(function, findings.found)
         graphs[symbol] = build_graph(f"{model.graph.name}.{symbol}" if len(functions) > 1 else model.graph.name, part)
         npu_ops += [NpuOp(name, op_type, symbol) for found in part.found for name, op_type in found.match.origins]
-    return Partitioned(module, graphs, tuple(npu_ops), findings.host_ops, _outputs(imported.module["main"]))
+    return Partitioned(
+        module, graphs, tuple(dict.fromkeys(npu_ops)), findings.host_ops, _outputs(imported.module["main"])
+    )
 
 
 @dataclass(frozen=True)

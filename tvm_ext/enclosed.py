@@ -1,0 +1,58 @@
+"""Float operators that stand between quantised ones: they begin at codes and end in codes.
+
+The vector engine of every machine computes in float32, so they need not leave an NPU whose MAC array multiplies no
+floats; and what they compute is rounded to codes in the end, so it is kept in float32, as ONNX Runtime has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import relax
+
+from tvm_ext.candidates import Candidate
+from tvm_ext.convert_matrix import conv, conv_transpose, product
+from tvm_ext.matching import CODES, FLOATS, Program, constant_codes, dtype_of, is_call
+
+
+def multiplies_floats(candidate: Candidate) -> bool:
+    """Whether the operator is a product that is not one of codes."""
+    if candidate.entry.converter not in (conv, conv_transpose, product):
+        return False
+    factors = (operand for operand in candidate.match.operands[:2] if operand is not None)
+    return any(each.dequantize is None if each.is_computed else constant_codes(each) is None for each in factors)
+
+
+def between_codes(
+    program: Program, candidates: Mapping[relax.Var, Candidate], taken: frozenset[relax.Var]
+) -> dict[relax.Var, Candidate]:
+    """Those of the candidates (by root) whose floats all come from codes and end in codes on the NPU.
+
+    `taken`: variables of operators that the NPU runs already.
+    """
+    kept = {root: candidate for root, candidate in candidates.items() if not multiplies_floats(candidate)}
+    while True:
+        inside = {variable for candidate in kept.values() for variable in candidate.match.inside}
+        here = kept.keys() | inside | taken
+        closed = {root: candidate for root, candidate in kept.items()
+                  if _begins_here(candidate, here) and _ends_here(program, candidate, here)}  # fmt: skip
+        if len(closed) == len(kept):
+            return closed
+        kept = closed
+
+
+def _begins_here(candidate: Candidate, here: set[relax.Var] | frozenset[relax.Var]) -> bool:
+    """Whether every float it reads is computed on the NPU, or dequantised for it."""
+    reads = (operand for operand in candidate.match.operands if operand is not None and operand.is_computed)
+    return all(read.dequantize is not None or read.dtype not in FLOATS or read.value in here for read in reads)
+
+
+def _ends_here(program: Program, candidate: Candidate, here: set[relax.Var] | frozenset[relax.Var]) -> bool:
+    """Whether every number it leaves is read on the NPU, or quantised by it."""
+    root = candidate.match.root
+    if dtype_of(root) in CODES:
+        return True
+    readers = program.readers.get(root, ())
+    return root not in program.outputs and all(
+        reader in here or is_call(program.values[reader], "relax.quantize") for reader in readers
+    )

@@ -47,7 +47,7 @@ typedef union {
 
 static void add_channels(const npu_conv *op, block_sums *sums, const uint8_t *input, uint32_t chunk, uint32_t channels,
                          const int8_t *weights) {
-    switch (npu_sum_of(op->input_type)) {
+    switch (npu_conv_sum_of(op->input_type)) {
     case NPU_SUM_FLOAT32:
         add_floats(sums->floats, input + chunk * sizeof(float), channels, weights);
         break;

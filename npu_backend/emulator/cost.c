@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-#include "internal.h"
+#include "matrix.h"
 
 double npu_ceil_divide(double value, double by) {
     double quotient = value / by;
@@ -55,7 +55,7 @@ static double depthwise_cycles(const npu_record_core *core, const npu_instructio
 }
 
 static uint32_t mac_type_of_product(const npu_matmul *op) {
-    if (npu_product_kind_of(op) == NPU_PRODUCT_FLOAT) {
+    if (npu_sum_of(op->left_type, op->right_type) == NPU_SUM_FLOAT32) {
         return NPU_TYPE_FLOAT16;
     }
     return npu_type_bytes(op->left_type) >= npu_type_bytes(op->right_type) ? op->left_type : op->right_type;

@@ -34,7 +34,7 @@ static void add_floats(float *sums, const uint8_t *input, const int8_t *weights)
 /* Adds the products of a tap from the block's first channel on. */
 static void add_tap(const npu_conv *op, block_sums *sums, const uint8_t *input, uint32_t block, const int8_t *weights) {
     const size_t channel = (size_t)block * NPU_CHANNEL_BLOCK;
-    switch (npu_sum_of(op->input_type)) {
+    switch (npu_conv_sum_of(op->input_type)) {
     case NPU_SUM_FLOAT32:
         add_floats(sums->floats, input + channel * sizeof(float), weights);
         break;

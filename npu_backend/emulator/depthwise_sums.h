@@ -77,11 +77,12 @@ static void arrange_weights(const npu_strip *strip, uint32_t level) {
     const npu_conv *op = strip->op;
     const uint32_t elements = strip->taps * NPU_CHANNEL_BLOCK;
     const uint32_t blocks = (uint32_t)npu_divide_up(op->output_channels, NPU_CHANNEL_BLOCK);
+    const npu_element half = npu_element_of(NPU_TYPE_FLOAT16, 1.0f, 0, level);
     for (uint32_t block = 0; block < blocks; block++) {
         const int8_t *weights = npu_block_weights(op, strip->spm, block);
         uint32_t *arranged = (uint32_t *)(void *)strip->extra + (size_t)block * elements;
         if (op->input_type == NPU_TYPE_FLOAT16)
-            npu_halves_to_floats((const uint8_t *)weights, 0, 1, elements, (float *)(void *)arranged, level);
+            half.read(&half, (const uint8_t *)weights, elements, (float *)(void *)arranged);
         else
             for (uint32_t i = 0; i < elements; i++) arranged[i] = (uint16_t)weights[i];
     }
@@ -89,7 +90,7 @@ static void arrange_weights(const npu_strip *strip, uint32_t level) {
 
 static void sum_strip(const npu_strip *strip, uint32_t level) {
     static void (*const run[])(const channel_group *group) = {sum_bytes, sum_words, sum_floats};
-    const npu_sum kind = npu_sum_of(strip->op->input_type);
+    const npu_sum kind = npu_conv_sum_of(strip->op->input_type);
     const uint32_t sum_size = npu_conv_sum_bytes(strip->op->input_type);
     const uint32_t blocks = (uint32_t)npu_divide_up(strip->op->output_channels, NPU_CHANNEL_BLOCK);
     if (strip->first == 0) arrange_weights(strip, level);

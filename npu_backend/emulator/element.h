@@ -12,20 +12,23 @@
 
 #include "vector.h"
 
-typedef struct {
+typedef struct npu_element npu_element;
+struct npu_element {
     uint32_t type;
     uint32_t bytes;
     int32_t zero_point;
     float scale;
     float low; /* bounds of a code before the zero point is added */
     float high;
-} npu_element;
+    /* `lanes` contiguous elements at `at`. */
+    void (*read)(const npu_element *from, const uint8_t *restrict at, size_t lanes, float *restrict values);
+    void (*write)(const npu_element *to, const float *restrict values, size_t lanes, uint8_t *restrict at);
+};
 
-NPU_INLINE npu_element npu_element_of(uint32_t type, float scale, int32_t zero_point) {
-    npu_element element = {type, npu_type_bytes(type), zero_point, scale, npu_type_low(type) - (float)zero_point,
-                           npu_type_high(type) - (float)zero_point};
-    return element;
-}
+npu_element npu_element_of(uint32_t type, float scale, int32_t zero_point, uint32_t level);
+
+/* The element that the fields name_type, name_scale and name_zero_point of an instruction tell of. */
+#define NPU_ELEMENT(op, name, level) npu_element_of((op)->name##_type, (op)->name##_scale, (op)->name##_zero_point, level)
 
 NPU_INLINE float npu_bits_to_float(uint32_t bits) {
     float value;
@@ -61,86 +64,19 @@ NPU_INLINE uint16_t npu_float_to_half(float value) {
     return (uint16_t)(magnitude >= 0x7F800000u ? special : sign | bounded);
 }
 
-NPU_INLINE int32_t npu_truncate(float value) {
-    return value >= 2147483648.0f ? INT32_MAX : value >= -2147483648.0f ? (int32_t)value : INT32_MIN;
-}
-
-NPU_INLINE int64_t npu_truncate_wide(float value) {
-    return value >= 9223372036854775808.0f    ? INT64_MAX
-           : value >= -9223372036854775808.0f ? (int64_t)value
-                                              : INT64_MIN;
-}
-
-#define NPU_READ(ctype, expression)                  \
-    for (size_t i = 0; i < lanes; ++i) {             \
-        ctype stored;                                \
-        memcpy(&stored, at + i * sizeof stored, sizeof stored); \
-        to[i] = (expression);                        \
-    }                                                \
-    break
-#define NPU_READ_CODE(ctype) NPU_READ(ctype, (float)npu_subtract(stored, zero_point) * scale)
-
-/* `lanes` contiguous elements at `at`. */
-NPU_INLINE void npu_read_lanes(const npu_element *from, const uint8_t *restrict at, size_t lanes, float *restrict to) {
-    const int32_t zero_point = from->zero_point;
-    const float scale = from->scale;
-    switch (from->type) {
-    case NPU_TYPE_UINT8: NPU_READ_CODE(uint8_t);
-    case NPU_TYPE_INT8: NPU_READ_CODE(int8_t);
-    case NPU_TYPE_UINT16: NPU_READ_CODE(uint16_t);
-    case NPU_TYPE_INT16: NPU_READ_CODE(int16_t);
-    case NPU_TYPE_FLOAT16: NPU_READ(uint16_t, npu_half_to_float(stored));
-    case NPU_TYPE_INT32: NPU_READ(int32_t, (float)stored);
-    case NPU_TYPE_INT64: NPU_READ(int64_t, (float)stored);
-    case NPU_TYPE_BOOL: NPU_READ(uint8_t, stored != 0 ? 1.0f : 0.0f);
-    default: memcpy(to, at, lanes * sizeof(float)); break;
-    }
-}
-
-#define NPU_WRITE(ctype, expression)                 \
-    for (size_t i = 0; i < lanes; ++i) {             \
-        const float value = from[i];                 \
-        const ctype stored = (ctype)(expression);    \
-        memcpy(at + i * sizeof stored, &stored, sizeof stored); \
-    }                                                \
-    break
-#define NPU_WRITE_CODE(ctype) NPU_WRITE(ctype, npu_add(npu_round(npu_clamp(value / scale, low, high)), zero_point))
-
-/* `lanes` values to contiguous elements at `at`. */
-NPU_INLINE void npu_write_lanes(const npu_element *to, const float *restrict from, size_t lanes, uint8_t *restrict at) {
-    const int32_t zero_point = to->zero_point;
-    const float scale = to->scale, low = to->low, high = to->high;
-    switch (to->type) {
-    case NPU_TYPE_UINT8: NPU_WRITE_CODE(uint8_t);
-    case NPU_TYPE_INT8: NPU_WRITE_CODE(int8_t);
-    case NPU_TYPE_UINT16: NPU_WRITE_CODE(uint16_t);
-    case NPU_TYPE_INT16: NPU_WRITE_CODE(int16_t);
-    case NPU_TYPE_FLOAT16: NPU_WRITE(uint16_t, npu_float_to_half(value));
-    case NPU_TYPE_INT32: NPU_WRITE(int32_t, npu_truncate(value));
-    case NPU_TYPE_INT64: NPU_WRITE(int64_t, npu_truncate_wide(value));
-    case NPU_TYPE_BOOL: NPU_WRITE(uint8_t, value != 0.0f);
-    default: NPU_WRITE(float, value == value ? value : NPU_NAN);
-    }
+NPU_INLINE size_t npu_block_lanes(size_t left) {
+    return left < NPU_LANES ? left : NPU_LANES;
 }
 
 /* Elements first to n - 1 of a row, no more than NPU_LANES of them, to NPU_LANES values; 0 after the last. */
-NPU_INLINE void npu_read_block(const npu_element *from, const uint8_t *at, size_t first, size_t n,
-                               float *restrict values) {
-    if (n - first >= NPU_LANES) {
-        npu_read_lanes(from, at + first * from->bytes, NPU_LANES, values);
-        return;
-    }
-    memset(values, 0, NPU_LANES * sizeof *values);
-    npu_read_lanes(from, at + first * from->bytes, n - first, values);
+NPU_INLINE void npu_read_block(const npu_element *from, const uint8_t *row, size_t first, size_t n, float *values) {
+    const size_t lanes = npu_block_lanes(n - first);
+    from->read(from, row + first * from->bytes, lanes, values);
+    memset(values + lanes, 0, (NPU_LANES - lanes) * sizeof *values);
 }
 
-NPU_INLINE void npu_write_block(const npu_element *to, const float *restrict values, size_t first, size_t n,
-                                uint8_t *at) {
-    if (n - first >= NPU_LANES) {
-        npu_write_lanes(to, values, NPU_LANES, at + first * to->bytes);
-        return;
-    }
-    npu_write_lanes(to, values, n - first, at + first * to->bytes);
+NPU_INLINE void npu_write_block(const npu_element *to, const float *values, size_t first, size_t n, uint8_t *row) {
+    to->write(to, values, npu_block_lanes(n - first), row + first * to->bytes);
 }
 
 #endif

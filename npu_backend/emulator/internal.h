@@ -139,15 +139,6 @@ npu_status npu_say_deadlock(const npu_program *program, const uint64_t *next, np
 /* Names the first semaphore whose count is not zero. Returns NPU_IMBALANCE, or NPU_OK when all are zero. */
 npu_status npu_say_imbalance(const npu_program *program, const uint32_t *semaphores, npu_message *message);
 
-/* How a MATMUL sums, by the types of its operands. */
-typedef enum {
-    NPU_PRODUCT_CODES = 0, /* 8-bit codes in int32, which wraps */
-    NPU_PRODUCT_WIDE = 1,  /* codes of which one has 16 bits, in int64 */
-    NPU_PRODUCT_FLOAT = 2  /* float32 */
-} npu_product_kind;
-npu_product_kind npu_product_kind_of(const npu_matmul *op);
-uint32_t npu_sum_bytes(npu_product_kind kind);
-
 /* Kernels. Called only with instructions whose regions were validated; NPU_OK, NPU_OUT_OF_MEMORY, or NPU_TRAP for an
  * index out of range.
  * level: 1 portable C, 2 AVX2, 3 AVX-512 VNNI; already resolved, never 0. */

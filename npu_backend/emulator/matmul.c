@@ -5,76 +5,52 @@
 #include "element.h"
 
 #define ALIGNMENT 64u
-#define WIDE_TYPES (1u << NPU_TYPE_INT16 | 1u << NPU_TYPE_UINT16)
-#define CODE_TYPES (WIDE_TYPES | 1u << NPU_TYPE_UINT8 | 1u << NPU_TYPE_INT8)
-
-npu_product_kind npu_product_kind_of(const npu_matmul *op) {
-    const uint32_t left = 1u << (op->left_type & 31u), right = 1u << (op->right_type & 31u);
-    if (!(left & CODE_TYPES) || !(right & CODE_TYPES)) return NPU_PRODUCT_FLOAT;
-    return (left | right) & WIDE_TYPES ? NPU_PRODUCT_WIDE : NPU_PRODUCT_CODES;
-}
-
-uint32_t npu_sum_bytes(npu_product_kind kind) {
-    return kind == NPU_PRODUCT_WIDE ? (uint32_t)sizeof(int64_t) : (uint32_t)sizeof(int32_t);
-}
-
 /* How finished sums become elements of the output. */
 typedef struct {
     npu_element output;
-    npu_product_kind kind;
+    npu_sum kind;
     float multiplier; /* of integer sums */
 } scaling;
 
-static scaling scaling_of(const npu_matmul *op, npu_product_kind kind) {
-    const int in_float = kind == NPU_PRODUCT_FLOAT;
-    scaling made = {npu_element_of(op->output_type, in_float ? op->output_scale : 1.0f, op->output_zero_point), kind,
+static scaling scaling_of(const npu_matmul_run *run) {
+    const npu_matmul *op = run->op;
+    const float scale = run->kind == NPU_SUM_FLOAT32 ? op->output_scale : 1.0f;
+    scaling made = {npu_element_of(op->output_type, scale, op->output_zero_point, run->level), run->kind,
                     op->left_scale * op->right_scale / op->output_scale};
     return made;
 }
 
-NPU_INLINE void scale_lanes(const scaling *k, const uint8_t *sums, size_t lanes, float *restrict values) {
+#define SCALE(ctype)                                       \
+    for (size_t i = 0; i < lanes; ++i) {                   \
+        ctype sum;                                         \
+        memcpy(&sum, sums + i * sizeof sum, sizeof sum);   \
+        values[i] = (float)sum * multiplier;               \
+    }                                                      \
+    break
+
+NPU_INLINE void scale_body(const scaling *k, const uint8_t *sums, size_t lanes, float *restrict values) {
     const float multiplier = k->multiplier;
-    for (size_t i = 0; i < lanes; ++i) {
-        int32_t sum;
-        int64_t wide;
-        if (k->kind == NPU_PRODUCT_WIDE) {
-            memcpy(&wide, sums + i * sizeof wide, sizeof wide);
-            values[i] = (float)wide * multiplier;
-        } else {
-            memcpy(&sum, sums + i * sizeof sum, sizeof sum);
-            values[i] = (float)sum * multiplier;
-        }
+    switch (k->kind) {
+    case NPU_SUM_FLOAT32: memcpy(values, sums, lanes * sizeof *values); break;
+    case NPU_SUM_INT64: SCALE(int64_t);
+    default: SCALE(int32_t);
     }
 }
 
-NPU_INLINE void finish_lanes(const scaling *k, const uint8_t *sums, size_t lanes, uint8_t *at) {
-    float values[NPU_LANES];
-    if (k->kind == NPU_PRODUCT_FLOAT)
-        memcpy(values, sums, lanes * sizeof *values);
-    else
-        scale_lanes(k, sums, lanes, values);
-    npu_write_lanes(&k->output, values, lanes, at);
-}
+NPU_LEVELS(scale, (const scaling *k, const uint8_t *sums, size_t lanes, float *restrict values), (k, sums, lanes, values))
 
-NPU_INLINE void finish_body(const scaling *prepared, const uint8_t *sums, size_t n, uint8_t *at) {
-    const scaling k = *prepared;
-    const size_t sum_bytes = k.kind == NPU_PRODUCT_WIDE ? sizeof(int64_t) : sizeof(int32_t);
-    size_t first = 0;
-    for (; n - first >= NPU_LANES; first += NPU_LANES)
-        finish_lanes(&k, sums + first * sum_bytes, NPU_LANES, at + first * k.output.bytes);
-    finish_lanes(&k, sums + first * sum_bytes, n - first, at + first * k.output.bytes);
+static void finish_row(const scaling *k, const uint8_t *sums, size_t n, uint8_t *row, uint32_t level) {
+    for (size_t first = 0; first < n; first += NPU_LANES) {
+        float values[NPU_LANES];
+        scale_levels[level - 1](k, sums + first * npu_sum_bytes(k->kind), npu_block_lanes(n - first), values);
+        npu_write_block(&k->output, values, first, n, row);
+    }
 }
-
-NPU_LEVELS(finish, (const scaling *prepared, const uint8_t *sums, size_t n, uint8_t *at), (prepared, sums, n, at))
 
 /* The low four bytes of every sum, as they are. */
-static void copy_sums(npu_product_kind kind, const uint8_t *sums, size_t n, uint8_t *at) {
+static void copy_sums(npu_sum kind, const uint8_t *sums, size_t n, uint8_t *at) {
     const size_t sum_bytes = npu_sum_bytes(kind);
     for (size_t i = 0; i < n; i++) memcpy(at + i * sizeof(int32_t), sums + i * sum_bytes, sizeof(int32_t));
-}
-
-static void scatter(uint8_t *to, uint64_t step_bytes, const uint8_t *from, uint32_t element_bytes, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++, to += step_bytes) memcpy(to, from + (size_t)i * element_bytes, element_bytes);
 }
 
 static void write_row(const npu_matmul_run *run, const scaling *k, const uint8_t *sums, uint64_t row) {
@@ -82,11 +58,12 @@ static void write_row(const npu_matmul_run *run, const scaling *k, const uint8_t
     uint8_t *output = run->spm + op->output + row * op->output_row_bytes;
     const int together = op->output_column_bytes == k->output.bytes || op->columns == 1;
     uint8_t *at = together ? output : run->gathered;
-    if (op->output_type == NPU_TYPE_INT32 && run->kind != NPU_PRODUCT_FLOAT)
+    if (op->output_type == NPU_TYPE_INT32 && run->kind != NPU_SUM_FLOAT32)
         copy_sums(run->kind, sums, op->columns, at);
     else
-        finish_levels[run->level - 1](k, sums, op->columns, at);
-    if (!together) scatter(output, op->output_column_bytes, at, k->output.bytes, op->columns);
+        finish_row(k, sums, op->columns, at, run->level);
+    if (!together)
+        npu_copy_strided(output, op->output_column_bytes, at, k->output.bytes, k->output.bytes, op->columns);
 }
 
 /* A strip's sums against the accumulators in the scratchpad, which have no padding between rows. */
@@ -144,13 +121,13 @@ static int open_run(npu_matmul_run *run, npu_scratch *scratch) {
 }
 
 npu_status npu_execute_matmul(const npu_matmul *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
-    npu_matmul_run run = {.op = op, .spm = spm, .kind = npu_product_kind_of(op), .level = level};
-    run.unit_codes = run.kind == NPU_PRODUCT_CODES ? 2 : 1;
+    npu_matmul_run run = {.op = op, .spm = spm, .kind = npu_sum_of(op->left_type, op->right_type), .level = level};
+    run.unit_codes = run.kind == NPU_SUM_INT32 ? 2 : 1;
     run.product.units = (uint32_t)npu_divide_up(op->inner, run.unit_codes);
     run.product.panels = (uint32_t)npu_divide_up(op->columns, NPU_PANEL_COLUMNS);
     if (!open_run(&run, scratch)) return NPU_OUT_OF_MEMORY;
     npu_pack_right(&run);
-    const scaling k = scaling_of(op, run.kind);
+    const scaling k = scaling_of(&run);
     for (uint32_t row = 0; row < op->rows; row += NPU_STRIP_ROWS)
         run_strip(&run, &k, row, npu_smaller(NPU_STRIP_ROWS, op->rows - row));
     return NPU_OK;

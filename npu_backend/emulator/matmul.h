@@ -29,13 +29,13 @@ static inline int32_t npu_unit(const uint32_t *unit) {
 }
 
 /* Every sum takes its products in order, floats each by one fmaf, so all levels have the same bits. */
-void npu_add_products(const npu_product *product, npu_product_kind kind, uint32_t level);
+void npu_add_products(const npu_product *product, npu_sum kind, uint32_t level);
 
 /* One instruction under way. */
 typedef struct {
     const npu_matmul *op;
     uint8_t *spm;
-    npu_product_kind kind;
+    npu_sum kind;
     uint32_t level;
     uint32_t unit_codes; /* places of the inner axis in a unit */
     npu_product product;

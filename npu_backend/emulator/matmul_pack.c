@@ -6,7 +6,7 @@
 /* One axis of an operand as a line of elements. */
 typedef struct {
     npu_element element;
-    npu_product_kind kind;
+    npu_sum kind;
     uint64_t step_bytes;
     uint32_t level;
     uint8_t *gathered; /* room for a line of elements */
@@ -38,34 +38,26 @@ NPU_INLINE void centre_bytes(const npu_element *element, const uint8_t *restrict
     }
 }
 
-/* n contiguous elements as int16, int32 or float32. */
-NPU_INLINE void decode_body(const line_reader *reader, const uint8_t *at, size_t n, void *to) {
-    if (reader->kind == NPU_PRODUCT_FLOAT)
-        npu_read_lanes(&reader->element, at, n, to);
-    else if (reader->kind == NPU_PRODUCT_WIDE)
+NPU_INLINE void centre_body(const line_reader *reader, const uint8_t *at, size_t n, void *to) {
+    if (reader->kind == NPU_SUM_INT64)
         centre_wide(&reader->element, at, n, to);
     else
         centre_bytes(&reader->element, at, n, to);
 }
 
-NPU_LEVELS(decode, (const line_reader *reader, const uint8_t *at, size_t n, void *to), (reader, at, n, to))
+NPU_LEVELS(centre, (const line_reader *reader, const uint8_t *at, size_t n, void *to), (reader, at, n, to))
 
-static void gather(uint8_t *to, const uint8_t *from, uint64_t step_bytes, uint32_t element_bytes, uint32_t n) {
-    if (element_bytes == 1) {
-        for (uint32_t i = 0; i < n; i++, from += step_bytes) to[i] = *from;
-    } else if (element_bytes == 2) {
-        for (uint32_t i = 0; i < n; i++, from += step_bytes) memcpy(to + 2 * (size_t)i, from, 2);
-    } else {
-        for (uint32_t i = 0; i < n; i++, from += step_bytes) memcpy(to + 4 * (size_t)i, from, 4);
-    }
-}
-
+/* n elements as int16, int32 or float32. */
 static void read_line(const line_reader *reader, const uint8_t *at, uint32_t n, void *to) {
-    if (reader->step_bytes != reader->element.bytes && n > 1) {
-        gather(reader->gathered, at, reader->step_bytes, reader->element.bytes, n);
+    const npu_element *element = &reader->element;
+    if (reader->step_bytes != element->bytes && n > 1) {
+        npu_copy_strided(reader->gathered, element->bytes, at, (int64_t)reader->step_bytes, element->bytes, n);
         at = reader->gathered;
     }
-    decode_levels[reader->level - 1](reader, at, n, to);
+    if (reader->kind == NPU_SUM_FLOAT32)
+        element->read(element, at, n, to);
+    else
+        centre_levels[reader->level - 1](reader, at, n, to);
 }
 
 static line_reader reader_of(const npu_matmul_run *run, npu_element element, uint64_t step_bytes) {
@@ -76,7 +68,7 @@ static line_reader reader_of(const npu_matmul_run *run, npu_element element, uin
 /* An odd number of codes leaves half of the last unit, which the caller has cleared. */
 void npu_pack_left(const npu_matmul_run *run, uint32_t first_row, uint32_t rows) {
     const npu_matmul *op = run->op;
-    const npu_element element = npu_element_of(op->left_type, op->left_scale, op->left_zero_point);
+    const npu_element element = NPU_ELEMENT(op, left, run->level);
     const line_reader reader = reader_of(run, element, op->left_column_bytes);
     const uint8_t *at = run->spm + op->left + (uint64_t)first_row * op->left_row_bytes;
     for (uint32_t r = 0; r < rows; r++, at += op->left_row_bytes)
@@ -133,7 +125,7 @@ static void pack_rows(const npu_matmul_run *run, const line_reader *reader) {
 void npu_pack_right(const npu_matmul_run *run) {
     const npu_matmul *op = run->op;
     const int by_row = op->right_column_bytes == npu_type_bytes(op->right_type) || op->columns == 1;
-    const npu_element element = npu_element_of(op->right_type, op->right_scale, op->right_zero_point);
+    const npu_element element = NPU_ELEMENT(op, right, run->level);
     const line_reader reader = reader_of(run, element, by_row ? op->right_column_bytes : op->right_row_bytes);
     if (by_row)
         pack_rows(run, &reader);

@@ -43,10 +43,10 @@ NPU_INLINE void add_wide_body(const inner_product *k, int64_t *restrict kept) {
 
 NPU_LEVELS(add_wide, (const inner_product *k, int64_t *restrict kept), (k, kept))
 
-void npu_add_products(const npu_product *product, npu_product_kind kind, uint32_t level) {
+void npu_add_products(const npu_product *product, npu_sum kind, uint32_t level) {
 #if NPU_X86_KERNELS
-    if (kind != NPU_PRODUCT_WIDE && level >= NPU_LEVEL_AVX2) {
-        const int in_float = kind == NPU_PRODUCT_FLOAT;
+    if (kind != NPU_SUM_INT64 && level >= NPU_LEVEL_AVX2) {
+        const int in_float = kind == NPU_SUM_FLOAT32;
         (level == NPU_LEVEL_AVX512 ? npu_add_products_avx512 : npu_add_products_avx2)(product, in_float);
         return;
     }
@@ -56,9 +56,9 @@ void npu_add_products(const npu_product *product, npu_product_kind kind, uint32_
             const size_t at = ((size_t)row * product->panels + panel) * NPU_PANEL_COLUMNS, units = product->units;
             const inner_product k = {product->left + row * units,
                                      product->right + panel * units * NPU_PANEL_COLUMNS, product->units};
-            if (kind == NPU_PRODUCT_CODES)
+            if (kind == NPU_SUM_INT32)
                 add_codes(&k, (int32_t *)product->sums + at);
-            else if (kind == NPU_PRODUCT_WIDE)
+            else if (kind == NPU_SUM_INT64)
                 add_wide_levels[level - 1](&k, (int64_t *)product->sums + at);
             else
                 add_floats(&k, (float *)product->sums + at);

@@ -55,25 +55,34 @@ static inline npu_block_parameters npu_load_parameters(const npu_conv *op, const
     return parameters;
 }
 
-/* What the products of an output element are summed in, by the type of the input: codes of 8 bits in int32, which wraps
- * around; codes of 16 bits exactly in int64, a uint16 counting as 32768 less; halves in float32, starting from zero or
- * the accumulator, one product after another over [chunk of channels][ky][kx][channel], padding included as zero. The
- * product of two halves is exact in float32, so that a fused and a separate addition give the same bits. */
-typedef enum { NPU_SUM_INT32, NPU_SUM_INT64, NPU_SUM_FLOAT32 } npu_sum;
+static inline int npu_is_byte_type(uint32_t type) { return type == NPU_TYPE_UINT8 || type == NPU_TYPE_INT8; }
 
-static inline npu_sum npu_sum_of(uint32_t input_type) {
-    if (input_type == NPU_TYPE_FLOAT16) return NPU_SUM_FLOAT32;
-    return npu_type_bytes(input_type) == 2 ? NPU_SUM_INT64 : NPU_SUM_INT32;
+static inline int npu_is_code_type(uint32_t type) {
+    return npu_is_byte_type(type) || type == NPU_TYPE_UINT16 || type == NPU_TYPE_INT16;
 }
 
-static inline uint32_t npu_conv_sum_bytes(uint32_t input_type) { return npu_sum_of(input_type) == NPU_SUM_INT64 ? 8 : 4; }
+/* What products are summed in, by the types of both factors: 8-bit codes in int32, which wraps around; codes of which
+ * one has 16 bits exactly in int64; all else in float32, one product after another. */
+typedef enum { NPU_SUM_INT32, NPU_SUM_INT64, NPU_SUM_FLOAT32 } npu_sum;
+
+static inline npu_sum npu_sum_of(uint32_t left_type, uint32_t right_type) {
+    if (!npu_is_code_type(left_type) || !npu_is_code_type(right_type)) return NPU_SUM_FLOAT32;
+    return npu_is_byte_type(left_type) && npu_is_byte_type(right_type) ? NPU_SUM_INT32 : NPU_SUM_INT64;
+}
+
+static inline uint32_t npu_sum_bytes(npu_sum sum) { return sum == NPU_SUM_INT64 ? 8 : 4; }
+
+/* Of CONV and DEPTHWISE, whose weights are int8, or float16 as their input. A uint16 counts as 32768 less. Floats start
+ * from zero or the accumulator, over [chunk of channels][ky][kx][channel], padding included as zero; the product of two
+ * halves is exact in float32, so that a fused and a separate addition give the same bits. */
+static inline npu_sum npu_conv_sum_of(uint32_t input_type) { return npu_sum_of(input_type, NPU_TYPE_INT8); }
+
+static inline uint32_t npu_conv_sum_bytes(uint32_t input_type) { return npu_sum_bytes(npu_conv_sum_of(input_type)); }
 
 /* A block's bias of the sums' type, then its float32 multipliers. */
 static inline uint32_t npu_parameter_bytes(uint32_t input_type) {
     return NPU_CHANNEL_BLOCK * (npu_conv_sum_bytes(input_type) + (uint32_t)sizeof(float));
 }
-
-static inline int npu_is_byte_type(uint32_t type) { return type == NPU_TYPE_UINT8 || type == NPU_TYPE_INT8; }
 
 static inline int npu_is_byte_to_byte(const npu_conv *op) {
     return npu_is_byte_type(op->input_type) && npu_is_byte_type(op->output_type);
@@ -149,10 +158,6 @@ npu_status npu_strip_open(npu_strip *strip, const npu_conv *op, uint8_t *spm, np
 /* Moves to the next run of pixels; 0 when there are no more. */
 int npu_strip_next(npu_strip *strip);
 
-/* Halves of `rows` rows of `lanes` contiguous elements as float32, dense. */
-void npu_halves_to_floats(const uint8_t *input, uint64_t row_bytes, uint64_t rows, uint64_t lanes, float *output,
-                          uint32_t level);
-
 /* Every strip's sums by `run`, then what is to become of them. */
 typedef void npu_sum_kernel(const npu_strip *strip);
 npu_status npu_run_strips(const npu_conv *op, uint8_t *spm, npu_scratch *scratch, uint64_t extra_bytes, uint32_t level,
@@ -165,10 +170,6 @@ void npu_conv_sums_avx2(const npu_strip *strip); /* of halves and 16-bit codes *
 void npu_conv_sums_avx512(const npu_strip *strip);
 void npu_depthwise_sums_avx2(const npu_strip *strip); /* of all types */
 void npu_depthwise_sums_avx512(const npu_strip *strip);
-void npu_to_floats_avx2(const uint8_t *halves, float *floats, uint64_t count);
-void npu_to_floats_avx512(const uint8_t *halves, float *floats, uint64_t count);
-void npu_finish_halves_avx2(const npu_strip *strip); /* sums of halves to halves */
-void npu_finish_halves_avx512(const npu_strip *strip);
 uint64_t npu_depthwise_avx2_bytes(const npu_conv *op); /* of strip->extra: weights and parameters, arranged for the first strip */
 uint64_t npu_depthwise_avx512_bytes(const npu_conv *op);
 void npu_depthwise_avx2(const npu_strip *strip);

@@ -168,7 +168,7 @@ static void add_matrix(region_list *list, uint64_t base, uint32_t type, uint64_t
 }
 
 static void add_matmul(region_list *list, const npu_matmul *op) {
-    uint64_t accumulators = npu_sum_bytes(npu_product_kind_of(op)) * (uint64_t)op->rows * op->columns;
+    uint64_t accumulators = npu_sum_bytes(npu_sum_of(op->left_type, op->right_type)) * (uint64_t)op->rows * op->columns;
     add_matrix(list, op->left, op->left_type, op->rows, op->left_row_bytes, op->inner, op->left_column_bytes, 0);
     add_matrix(list, op->right, op->right_type, op->inner, op->right_row_bytes, op->columns, op->right_column_bytes, 0);
     if (op->load_accumulators) {

@@ -1,10 +1,9 @@
-/* Sums of halves and of codes with AVX2, F16C and FMA (conv_sums.h, depthwise_sums.h), and the ways between halves and
- * float32. */
+/* Sums of halves and of codes with AVX2, F16C and FMA (conv_sums.h, depthwise_sums.h). */
+#include "element.h"
 #include "matrix.h"
 
 #if NPU_X86_KERNELS
 #include <immintrin.h>
-#include <math.h>
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -85,56 +84,6 @@ static const tile_variant *choose_variants(uint32_t registers_left, uint32_t pix
 void npu_conv_sums_avx2(const npu_strip *strip) { run_strip(strip); }
 
 void npu_depthwise_sums_avx2(const npu_strip *strip) { sum_strip(strip, NPU_LEVEL_AVX2); }
-
-TARGET void npu_to_floats_avx2(const uint8_t *halves, float *floats, uint64_t count) {
-    uint64_t i = 0;
-    for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(floats + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(halves + 2 * i))));
-    for (; i < count; i++) {
-        uint16_t half;
-        memcpy(&half, halves + 2 * i, sizeof half);
-        floats[i] = _cvtsh_ss(half);
-    }
-}
-
-/* As npu_float_to_half, which keeps finite values finite and gives every NaN the same fraction. */
-TARGET static __m128i to_halves(__m256 values) {
-    const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), values), largest = _mm256_set1_ps(65504.0f);
-    const __m256 finite = _mm256_cmp_ps(magnitude, _mm256_set1_ps(INFINITY), _CMP_LT_OQ);
-    const __m256 bounded = _mm256_max_ps(_mm256_min_ps(values, largest), _mm256_sub_ps(_mm256_setzero_ps(), largest));
-    const __m256 canonical = _mm256_or_ps(_mm256_and_ps(values, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(NAN));
-    const __m256 is_nan = _mm256_cmp_ps(values, values, _CMP_UNORD_Q);
-    const __m256 special = _mm256_blendv_ps(values, canonical, is_nan);
-    return _mm256_cvtps_ph(_mm256_blendv_ps(special, bounded, finite), _MM_FROUND_TO_NEAREST_INT);
-}
-
-TARGET static void finish_block(const float *sums, const float *parameters, uint8_t *output, uint32_t channels) {
-    __m128i halves[2];
-    for (int i = 0; i < 2; i++) {
-        const __m256 total = _mm256_add_ps(_mm256_loadu_ps(sums + 8 * i), _mm256_loadu_ps(parameters + 8 * i));
-        halves[i] = to_halves(_mm256_mul_ps(total, _mm256_loadu_ps(parameters + NPU_CHANNEL_BLOCK + 8 * i)));
-    }
-    memcpy(output, halves, channels * sizeof(uint16_t));
-}
-
-TARGET void npu_finish_halves_avx2(const npu_strip *strip) {
-    const npu_conv *op = strip->op;
-    const uint32_t blocks = (uint32_t)npu_divide_up(op->output_channels, NPU_CHANNEL_BLOCK);
-    const float *sums = (const float *)(const void *)strip->kept;
-    for (uint32_t block = 0; block < blocks; block++) {
-        const uint32_t channels = npu_block_channels(op, block);
-        float parameters[2 * NPU_CHANNEL_BLOCK];
-        memcpy(parameters, strip->spm + op->parameters + (uint64_t)block * op->block_bytes, sizeof parameters);
-        for (uint32_t pixel = 0; pixel < strip->count; pixel++) {
-            const float *from = sums + ((size_t)pixel * blocks + block) * NPU_CHANNEL_BLOCK;
-            uint8_t *output = strip->outputs[pixel] + (size_t)block * NPU_CHANNEL_BLOCK * sizeof(uint16_t);
-            if (channels == NPU_CHANNEL_BLOCK)
-                finish_block(from, parameters, output, NPU_CHANNEL_BLOCK);
-            else
-                finish_block(from, parameters, output, channels);
-        }
-    }
-}
 #endif
 
 /* An empty translation unit is not C. */

@@ -1,9 +1,9 @@
-/* Sums of halves and of codes with AVX-512 (conv_sums.h, depthwise_sums.h), and the ways between halves and float32. */
+/* Sums of halves and of codes with AVX-512 (conv_sums.h, depthwise_sums.h). */
+#include "element.h"
 #include "matrix.h"
 
 #if NPU_X86_KERNELS
 #include <immintrin.h>
-#include <math.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -84,45 +84,6 @@ static const tile_variant *choose_variants(uint32_t registers_left, uint32_t pix
 void npu_conv_sums_avx512(const npu_strip *strip) { run_strip(strip); }
 
 void npu_depthwise_sums_avx512(const npu_strip *strip) { sum_strip(strip, NPU_LEVEL_AVX512); }
-
-TARGET void npu_to_floats_avx512(const uint8_t *halves, float *floats, uint64_t count) {
-    uint64_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        _mm512_storeu_ps(floats + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(halves + 2 * i))));
-    const __mmask16 left = (__mmask16)((1u << (count - i)) - 1);
-    _mm512_mask_storeu_ps(floats + i, left, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(left, halves + 2 * i)));
-}
-
-/* As npu_float_to_half, which keeps finite values finite and gives every NaN the same fraction. */
-TARGET static __m256i to_halves(__m512 values) {
-    const __m512 largest = _mm512_set1_ps(65504.0f), lowest = _mm512_set1_ps(-65504.0f);
-    const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(values), _mm512_set1_ps(INFINITY), _CMP_LT_OQ);
-    const __m512i canonical = _mm512_or_si512(
-        _mm512_and_si512(_mm512_castps_si512(values), _mm512_set1_epi32(INT32_MIN)), _mm512_set1_epi32(0x7FC00000));
-    const __mmask16 is_nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
-    const __m512 special = _mm512_mask_mov_ps(values, is_nan, _mm512_castsi512_ps(canonical));
-    const __m512 bounded = _mm512_mask_max_ps(special, finite, _mm512_min_ps(values, largest), lowest);
-    return _mm512_cvtps_ph(bounded, _MM_FROUND_TO_NEAREST_INT);
-}
-
-TARGET void npu_finish_halves_avx512(const npu_strip *strip) {
-    const npu_conv *op = strip->op;
-    const uint32_t blocks = (uint32_t)npu_divide_up(op->output_channels, NPU_CHANNEL_BLOCK);
-    for (uint32_t block = 0; block < blocks; block++) {
-        const uint8_t *parameters = strip->spm + op->parameters + (uint64_t)block * op->block_bytes;
-        const __m512 bias = _mm512_loadu_ps(parameters), multiplier = _mm512_loadu_ps(parameters + REGISTER_BYTES);
-        const __mmask16 valid = (__mmask16)((1u << npu_block_channels(op, block)) - 1);
-        for (uint32_t pixel = 0; pixel < strip->count; pixel++) {
-            const __m512 sums = _mm512_loadu_ps(strip->kept + ((size_t)pixel * blocks + block) * REGISTER_BYTES);
-            const __m256i halves = to_halves(_mm512_mul_ps(_mm512_add_ps(sums, bias), multiplier));
-            uint8_t *output = strip->outputs[pixel] + (size_t)block * sizeof halves;
-            if (valid == 0xffff)
-                _mm256_storeu_si256((__m256i *)(void *)output, halves);
-            else
-                _mm256_mask_storeu_epi16(output, valid, halves);
-        }
-    }
-}
 #endif
 
 /* An empty translation unit is not C. */

@@ -16,7 +16,6 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define NPU_VECTOR_X86 1
-#include <immintrin.h>
 #define NPU_AVX2 __attribute__((target("avx2,fma")))
 #define NPU_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 #else
@@ -159,9 +158,8 @@ void npu_view_collapse(npu_view *view); /* merges axes, so that the last is as l
 void npu_view_swap(npu_view *view, int a, int b);
 void npu_view_for_rows(npu_view *view, npu_row row, const void *context);
 
-/* `n` elements of 1, 2, 4 or 8 bytes from one stride to another. */
-void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, uint32_t element,
-                      size_t n);
+/* `n` pieces of so many bytes from one stride to another. */
+void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, size_t bytes, size_t n);
 
 void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level);
 void npu_binary_of_integers(const npu_binary *op, npu_view *view);

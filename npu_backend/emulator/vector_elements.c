@@ -6,25 +6,22 @@ typedef struct {
     npu_element output;
 } conversion;
 
-NPU_INLINE void convert_body(const void *context, uint8_t *const at[], size_t n) {
-    const conversion k = *(const conversion *)context;
+static void convert_row(const void *context, uint8_t *const at[], size_t n) {
+    const conversion *k = context;
     for (size_t first = 0; first < n; first += NPU_LANES) {
         float values[NPU_LANES];
-        npu_read_block(&k.input, at[0], first, n, values);
-        npu_write_block(&k.output, values, first, n, at[1]);
+        npu_read_block(&k->input, at[0], first, n, values);
+        npu_write_block(&k->output, values, first, n, at[1]);
     }
 }
 
-NPU_LEVELS(convert, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
-
 npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    conversion k = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
-                    npu_element_of(op->output_type, op->output_scale, op->output_zero_point)};
+    const conversion k = {NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level)};
     npu_view view = npu_view_of(op->counts);
     npu_view_operand(&view, spm + op->input, k.input.bytes, op->input_strides);
     npu_view_operand(&view, spm + op->output, k.output.bytes, op->output_strides);
-    npu_view_for_rows(&view, convert_levels[level - 1], &k);
+    npu_view_for_rows(&view, convert_row, &k);
     return NPU_OK;
 }
 
@@ -38,6 +35,7 @@ static void table_portable(const void *context, uint8_t *const at[], size_t n) {
 }
 
 #if NPU_VECTOR_X86
+#include <immintrin.h>
 
 /* Sixteen 16-byte look-ups: bytes beyond the current sixteen get their top bit set, which makes the shuffle give 0. */
 NPU_AVX2 static void table_avx2(const void *context, uint8_t *const at[], size_t n) {

@@ -67,8 +67,7 @@ NPU_INLINE void binary_body(const void *context, uint8_t *const at[], size_t n) 
 NPU_LEVELS(binary, (const void *context, uint8_t *const at[], size_t n), (context, at, n))
 
 void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level) {
-    binary k = {npu_element_of(op->left_type, op->left_scale, op->left_zero_point),
-                npu_element_of(op->right_type, op->right_scale, op->right_zero_point),
-                npu_element_of(op->output_type, op->output_scale, op->output_zero_point), op->function};
+    const binary k = {NPU_ELEMENT(op, left, level), NPU_ELEMENT(op, right, level), NPU_ELEMENT(op, output, level),
+                      op->function};
     npu_view_for_rows(view, binary_levels[level - 1], &k);
 }

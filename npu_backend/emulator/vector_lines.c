@@ -37,8 +37,8 @@ npu_lines npu_lines_of(const npu_line_fields *op, uint8_t *spm, uint32_t level) 
     npu_lines lines = {0};
     lines.input = spm + op->input;
     lines.output = spm + op->output;
-    lines.from = npu_element_of(op->input_type, op->input_scale, op->input_zero_point);
-    lines.to = npu_element_of(op->output_type, op->output_scale, op->output_zero_point);
+    lines.from = NPU_ELEMENT(op, input, level);
+    lines.to = NPU_ELEMENT(op, output, level);
     lines.along = axes_of(op, 1);
     lines.across = axes_of(op, 0);
     lines.length = (size_t)(lines.along.counts[0] * lines.along.counts[1] * lines.along.counts[2] *
@@ -93,96 +93,71 @@ static size_t run_length(const npu_view *along, size_t element, size_t left) {
     return run < left ? run : left;
 }
 
-NPU_INLINE void read_run_body(const npu_element *from, const uint8_t *at, int64_t stride, size_t run, float *x) {
-    const npu_element k = *from;
-    if (stride == (int64_t)k.bytes || run == 1) {
-        npu_read_lanes(&k, at, run, x);
+/* Elements that lie side by side in the scratchpad, `stride` bytes from the next such piece, and `lanes` in a buffer. */
+typedef struct {
+    size_t elements;
+    size_t lanes;
+    int64_t stride;
+} piece;
+
+static int is_whole(const npu_element *element, piece each, size_t pieces) {
+    return pieces == 1 || (each.elements == each.lanes && each.stride == (int64_t)(each.lanes * element->bytes));
+}
+
+static void read_pieces(const npu_element *from, const uint8_t *at, piece each, size_t pieces, float *x) {
+    if (is_whole(from, each, pieces)) {
+        from->read(from, at, pieces * each.elements, x);
         return;
     }
     uint8_t together[APART_ELEMENTS * 8];
-    for (size_t done = 0; done < run; done += APART_ELEMENTS) {
-        size_t n = run - done < APART_ELEMENTS ? run - done : APART_ELEMENTS;
-        npu_copy_strided(together, k.bytes, at + (int64_t)done * stride, stride, k.bytes, n);
-        npu_read_lanes(&k, together, n, x + done);
+    for (size_t n; pieces > 0; pieces -= n, at += (int64_t)n * each.stride, x += n * each.lanes) {
+        n = pieces < APART_ELEMENTS / each.lanes ? pieces : APART_ELEMENTS / each.lanes;
+        npu_copy_strided(together, (int64_t)(each.lanes * from->bytes), at, each.stride, each.elements * from->bytes, n);
+        from->read(from, together, n * each.lanes, x);
     }
 }
 
-NPU_INLINE void write_run_body(const npu_element *to, const float *x, size_t run, uint8_t *at, int64_t stride) {
-    const npu_element k = *to;
-    if (stride == (int64_t)k.bytes || run == 1) {
-        npu_write_lanes(&k, x, run, at);
+static void write_pieces(const npu_element *to, const float *x, piece each, size_t pieces, uint8_t *at) {
+    if (is_whole(to, each, pieces)) {
+        to->write(to, x, pieces * each.elements, at);
         return;
     }
     uint8_t together[APART_ELEMENTS * 8];
-    for (size_t done = 0; done < run; done += APART_ELEMENTS) {
-        size_t n = run - done < APART_ELEMENTS ? run - done : APART_ELEMENTS;
-        npu_write_lanes(&k, x + done, n, together);
-        npu_copy_strided(at + (int64_t)done * stride, stride, together, k.bytes, k.bytes, n);
+    for (size_t n; pieces > 0; pieces -= n, at += (int64_t)n * each.stride, x += n * each.lanes) {
+        n = pieces < APART_ELEMENTS / each.lanes ? pieces : APART_ELEMENTS / each.lanes;
+        to->write(to, x, n * each.lanes, together);
+        npu_copy_strided(at, each.stride, together, (int64_t)(each.lanes * to->bytes), each.elements * to->bytes, n);
     }
 }
 
-/* A run of a full block: the same again, but the number of lines is known. */
-NPU_INLINE void read_block_body(const npu_element *from, const uint8_t *at, int64_t stride, size_t run, float *x) {
-    const npu_element k = *from;
-    for (size_t r = 0; r < run; ++r) {
-        npu_read_lanes(&k, at + (int64_t)r * stride, NPU_LINE_LANES, x + r * NPU_LINE_LANES);
-    }
-}
-
-NPU_INLINE void write_block_body(const npu_element *to, const float *x, size_t run, uint8_t *at, int64_t stride) {
-    const npu_element k = *to;
-    for (size_t r = 0; r < run; ++r) {
-        npu_write_lanes(&k, x + r * NPU_LINE_LANES, NPU_LINE_LANES, at + (int64_t)r * stride);
-    }
-}
-
-NPU_LEVELS(read_run, (const npu_element *from, const uint8_t *at, int64_t stride, size_t run, float *x),
-           (from, at, stride, run, x))
-NPU_LEVELS(read_block, (const npu_element *from, const uint8_t *at, int64_t stride, size_t run, float *x),
-           (from, at, stride, run, x))
-NPU_LEVELS(write_run, (const npu_element *to, const float *x, size_t run, uint8_t *at, int64_t stride),
-           (to, x, run, at, stride))
-NPU_LEVELS(write_block, (const npu_element *to, const float *x, size_t run, uint8_t *at, int64_t stride),
-           (to, x, run, at, stride))
-
-static void read_line_run(const npu_lines *lines, const uint8_t *at, size_t count, size_t run, float *x) {
-    const uint32_t level = lines->level - 1;
-    const int64_t stride = lines->along.strides[0][3];
-    if (lines->lanes == 1) {
-        read_run_levels[level](&lines->from, at, stride, run, x);
-    } else if (count == NPU_LINE_LANES) {
-        read_block_levels[level](&lines->from, at, stride, run, x);
-    } else {
-        for (size_t r = 0; r < run; ++r) {
-            read_run_levels[level](&lines->from, at + (int64_t)r * stride, lines->from.bytes, count, x + r * NPU_LINE_LANES);
-        }
-    }
+static piece piece_of(const npu_lines *lines, npu_line_block block, int operand) {
+    piece each = {lines->lanes == 1 ? 1 : block.count, lines->lanes, lines->along.strides[operand][3]};
+    return each;
 }
 
 void npu_read_lines(const npu_lines *lines, npu_line_block block, size_t first, size_t count, float *x) {
+    const piece each = piece_of(lines, block, 0);
     size_t run;
     for (size_t done = 0; done < count; done += run) {
         run = run_length(&lines->along, first + done, count - done);
-        read_line_run(lines, block.input + offset_of(&lines->along, 0, first + done), block.count, run,
-                   x + done * lines->lanes);
+        read_pieces(&lines->from, block.input + offset_of(&lines->along, 0, first + done), each, run,
+                    x + done * lines->lanes);
     }
 }
 
 void npu_write_across(const npu_lines *lines, npu_line_block block, const float *values) {
-    write_run_levels[lines->level - 1](&lines->to, values, block.count, block.output, lines->across.strides[1][3]);
+    const piece each = {1, 1, lines->across.strides[1][3]};
+    write_pieces(&lines->to, values, each, block.count, block.output);
 }
 
 static void scatter_run(const npu_lines *lines, npu_line_block block, const float *x, size_t run) {
-    const uint32_t level = lines->level - 1;
-    const int64_t stride = lines->along.strides[1][3];
-    if (lines->lanes == 1) {
-        write_run_levels[level](&lines->to, x, run, block.output, stride);
-    } else if (block.count == NPU_LINE_LANES && lines->across.strides[1][3] == (int64_t)lines->to.bytes) {
-        write_block_levels[level](&lines->to, x, run, block.output, stride);
-    } else {
-        for (size_t r = 0; r < run; ++r, block.output += stride) {
-            npu_write_across(lines, block, x + r * NPU_LINE_LANES);
-        }
+    const piece each = piece_of(lines, block, 1);
+    if (lines->lanes == 1 || lines->across.strides[1][3] == (int64_t)lines->to.bytes) {
+        write_pieces(&lines->to, x, each, run, block.output);
+        return;
+    }
+    for (size_t r = 0; r < run; ++r, block.output += each.stride) {
+        npu_write_across(lines, block, x + r * NPU_LINE_LANES);
     }
 }
 

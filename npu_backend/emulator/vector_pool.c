@@ -139,7 +139,7 @@ NPU_INLINE void element_lanes(const window *at, size_t channel, size_t lanes, co
     for (size_t row = 0; row < at->rows; ++row) {
         for (size_t column = 0; column < at->columns; ++column) {
             const uint8_t *tap = at->first + row * at->row_step + column * at->column_step;
-            npu_read_lanes(&k->from, tap + channel * k->from.bytes, lanes, values);
+            k->from.read(&k->from, tap + channel * k->from.bytes, lanes, values);
             take_tap(k->function, values, lanes, results);
         }
     }
@@ -148,7 +148,7 @@ NPU_INLINE void element_lanes(const window *at, size_t channel, size_t lanes, co
     for (size_t lane = 0; lane < lanes; ++lane) {
         results[lane] = k->function == NPU_POOL_L2 ? sqrtf(results[lane]) : results[lane] / divisor;
     }
-    npu_write_lanes(&k->to, results, lanes, output + channel * k->to.bytes);
+    k->to.write(&k->to, results, lanes, output + channel * k->to.bytes);
 }
 
 NPU_INLINE void element_body(const window *at, size_t channels, const elements *constants, uint8_t *output) {
@@ -184,8 +184,7 @@ static int is_on_bytes(const npu_pool *op) {
 
 static void reduce_window(const npu_pool *op, const window *at, const average *k, uint8_t *output, uint32_t level) {
     if (!is_on_bytes(op)) {
-        elements any = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
-                        npu_element_of(op->output_type, op->output_scale, op->output_zero_point), op->function};
+        const elements any = {NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level), op->function};
         element_levels[level - 1](at, op->output_channels, &any, output);
     } else if (op->function == NPU_POOL_MAXIMUM) {
         maximum_levels[level - 1](at, op->output_channels, k, output);

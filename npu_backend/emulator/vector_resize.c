@@ -38,7 +38,7 @@ static int is_outside(const taps *axis) {
 
 NPU_INLINE void add_product(const uint8_t *from, const npu_element *element, float weight, size_t lanes, float *sum) {
     float values[NPU_LANES];
-    npu_read_lanes(element, from, lanes, values);
+    element->read(element, from, lanes, values);
     for (size_t lane = 0; lane < lanes; ++lane) {
         sum[lane] += weight * values[lane];
     }
@@ -57,7 +57,7 @@ NPU_INLINE void bilinear_lanes(const taps *row, const taps *column, const uint8_
             add_product(at, &types->input, weight_of(column, j) * weight_of(row, i), lanes, sum);
         }
     }
-    npu_write_lanes(&types->output, sum, lanes, to);
+    types->output.write(&types->output, sum, lanes, to);
 }
 
 /* A sum of the rows' sums; taps of weight 0 are left out, since they may be absent. */
@@ -79,7 +79,7 @@ NPU_INLINE void separable_lanes(const taps *row, const taps *column, const uint8
             total[lane] += row_weight * line[lane];
         }
     }
-    npu_write_lanes(&types->output, total, lanes, to);
+    types->output.write(&types->output, total, lanes, to);
 }
 
 /* Blocks of fixed width become registers. */
@@ -114,7 +114,7 @@ static void nearest PIXEL {
 
 static void fill(const elements *types, float value, size_t channels, uint8_t *to) {
     for (size_t channel = 0; channel < channels; ++channel) {
-        npu_write_lanes(&types->output, &value, 1, to + channel * types->output.bytes);
+        types->output.write(&types->output, &value, 1, to + channel * types->output.bytes);
     }
 }
 
@@ -136,8 +136,7 @@ static taps taps_at(const uint8_t *table, uint32_t index, uint32_t count, uint32
 
 npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    const elements types = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
-                            npu_element_of(op->output_type, op->output_scale, op->output_zero_point)};
+    const elements types = {NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level)};
     const pixel_function function = function_of(op->function, level);
     for (uint32_t y = 0; y < op->output_height; ++y) {
         taps row = taps_at(spm + op->row_table, y, op->row_taps, op->input_row_origin, op->input_height,

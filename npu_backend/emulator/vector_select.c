@@ -52,9 +52,7 @@ static int is_same(const npu_element *a, const npu_element *b) {
 
 npu_status npu_execute_select(const npu_select *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    selection k = {npu_element_of(op->left_type, op->left_scale, op->left_zero_point),
-                   npu_element_of(op->right_type, op->right_scale, op->right_zero_point),
-                   npu_element_of(op->output_type, op->output_scale, op->output_zero_point)};
+    const selection k = {NPU_ELEMENT(op, left, level), NPU_ELEMENT(op, right, level), NPU_ELEMENT(op, output, level)};
     npu_view view = npu_view_of(op->counts);
     npu_view_operand(&view, spm + op->condition, 1, op->condition_strides);
     npu_view_operand(&view, spm + op->left, k.left.bytes, op->left_strides);

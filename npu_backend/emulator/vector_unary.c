@@ -121,9 +121,7 @@ NPU_LEVELS(unary, (const void *context, uint8_t *const at[], size_t n), (context
 
 npu_status npu_execute_unary(const npu_unary *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
     (void)scratch;
-    unary k = {npu_element_of(op->input_type, op->input_scale, op->input_zero_point),
-               npu_element_of(op->output_type, op->output_scale, op->output_zero_point), op->function, op->alpha,
-               op->beta};
+    const unary k = {NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level), op->function, op->alpha, op->beta};
     npu_view view = npu_view_of(op->counts);
     npu_view_operand(&view, spm + op->input, k.input.bytes, op->input_strides);
     npu_view_operand(&view, spm + op->output, k.output.bytes, op->output_strides);

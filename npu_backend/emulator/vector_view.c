@@ -96,20 +96,22 @@ static void choose_inner_axis(npu_view *view) {
     npu_view_swap(view, best, 3);
 }
 
-void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, uint32_t element,
-                      size_t n) {
-    for (size_t i = 0; i < n; ++i) {
-        if (element == 1) {
-            *to = *from;
-        } else if (element == 2) {
-            memcpy(to, from, 2);
-        } else if (element == 4) {
-            memcpy(to, from, 4);
-        } else {
-            memcpy(to, from, 8);
-        }
-        to += to_stride;
-        from += from_stride;
+#define COPY(size)                                               \
+    for (; n > 0; --n, to += to_stride, from += from_stride) {   \
+        memcpy(to, from, size);                                  \
+    }                                                            \
+    break
+
+void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64_t from_stride, size_t bytes, size_t n) {
+    switch (bytes) {
+    case 1: COPY(1);
+    case 2: COPY(2);
+    case 4: COPY(4);
+    case 8: COPY(8);
+    case 16: COPY(16);
+    case 32: COPY(32);
+    case 64: COPY(64);
+    default: COPY(bytes);
     }
 }
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npu_backend.graph import Tensor
 from npu_backend.isa import CHANNEL_BLOCK, WEIGHT_CHUNK, WEIGHT_GROUP, DataType, Instruction
+from npu_backend.ops.numerics_core import encode
 from tests.emulator import scratchpad
 
 Bytes = NDArray[np.uint8]
@@ -198,13 +200,14 @@ def finish(window: Window, operands: Operands, sums: NDArray[Any]) -> Bytes:
     """The output's raw bytes [oh, ow, oc * element bytes]."""
     total = (sums + operands.bias).astype(sum_type(window.input_type))
     dtype = dtype_of(window.output_type)
+    if window.output_type == DataType.INT32:
+        return total.astype(dtype).view(np.uint8)
     with np.errstate(over="ignore", invalid="ignore"):
         real = total.astype(np.float32) * operands.multiplier
-        if window.output_type in CODES:
-            codes = np.rint(real).astype(np.float64) + window.output_zero_point
-            real = np.clip(codes, window.clamp_low, window.clamp_high)
-        values = total.astype(dtype) if window.output_type == DataType.INT32 else real.astype(dtype)
-    return values.view(np.uint8)
+        if window.output_type not in CODES:
+            return encode(real, Tensor("y", (), dtype.name)).view(np.uint8)
+        codes = np.rint(real).astype(np.float64) + window.output_zero_point
+    return np.clip(codes, window.clamp_low, window.clamp_high).astype(dtype).view(np.uint8)
 
 
 def pack_conv_weights(weights: NDArray[Any], block: int) -> Bytes:

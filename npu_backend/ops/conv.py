@@ -46,7 +46,7 @@ class Conv2d(OpSpec):
         return matrix.finish(graph, op, sums)
 
     def split_axes(self, graph: Graph, op: Op) -> Mapping[int, int]:
-        """Every axis; channels in blocks of 16, or in whole groups."""
+        """Every axis; channels in blocks of 16, or in whole groups that are not made of blocks."""
         return {0: 1, 1: 1, 2: 1, 3: matrix.channel_multiple(graph, op)}
 
     def input_boxes(self, graph: Graph, op: Op, out_box: Box) -> tuple[Box, ...]:
@@ -56,7 +56,7 @@ class Conv2d(OpSpec):
         return (window_box(out_box, shape, kernel, a.strides, a.dilations, a.pads, channels),)
 
     def constants(self, graph: Graph, op: Op) -> tuple[PackedConstant, ...]:
-        """One row per block of 16 output channels, or per group."""
+        """One row per block of 16 output channels, or per group that is not made of blocks."""
         weight = graph.constants[op.inputs[1]]
         chunk = chunk_bytes(weight) if op.attributes.groups == 1 else None
         return (PackedConstant(matrix.weight_rows(graph, op, weight), 3, matrix.channel_multiple(graph, op), chunk),)

@@ -156,7 +156,7 @@ def _lower_phase(
 
 
 def _blocks_are_rows(graph: Graph, op: Op) -> bool:
-    return op.attributes.groups == 1 or matrix.is_depthwise(graph, op)
+    return matrix.channel_multiple(graph, op) == CHANNEL_BLOCK
 
 
 @dataclass(frozen=True)

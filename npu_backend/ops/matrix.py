@@ -97,11 +97,9 @@ def is_depthwise(graph: Graph, op: Op) -> bool:
 
 
 def channel_multiple(graph: Graph, op: Op) -> int:
-    """Output channels of a row of packed weights: a block, or a group."""
-    groups = op.attributes.groups
-    if groups == 1 or is_depthwise(graph, op):
-        return CHANNEL_BLOCK
-    return int(graph.tensor(op.output).shape[3] // groups)
+    """Output channels of a row of packed weights: a block, or a group that is not made of blocks."""
+    made = graph.tensor(op.output).shape[3] // op.attributes.groups
+    return CHANNEL_BLOCK if made % CHANNEL_BLOCK == 0 or op.attributes.groups == 1 or is_depthwise(graph, op) else made
 
 
 def input_channels(graph: Graph, op: Op, outputs: tuple[int, int]) -> tuple[int, int]:
@@ -112,13 +110,14 @@ def input_channels(graph: Graph, op: Op, outputs: tuple[int, int]) -> tuple[int,
 
 
 def weight_rows(graph: Graph, op: Op, weight: np.ndarray) -> np.ndarray:
-    """Weight ``[o, i / groups, kh, kw]`` as packed rows: one per block of output channels, or per group."""
+    """Weight ``[o, i / groups, kh, kw]`` as packed rows, each of `channel_multiple` output channels."""
     bias, factors = engine_bias(graph, op, weight), multipliers(graph, op, len(weight))
     if is_depthwise(graph, op):
         return pack_depthwise(weight, bias, factors)
     groups = op.attributes.groups
     parts = [pack_dense(*part) for part in zip(*(np.split(each, groups) for each in (weight, bias, factors)))]
-    return parts[0] if groups == 1 else np.stack([part.reshape(-1) for part in parts])
+    blocks = channel_multiple(graph, op) == CHANNEL_BLOCK
+    return np.concatenate(parts) if blocks else np.stack([part.reshape(-1) for part in parts])
 
 
 def tile_groups(graph: Graph, op: Op, tile: Tile) -> Sequence[int]:
@@ -126,20 +125,23 @@ def tile_groups(graph: Graph, op: Op, tile: Tile) -> Sequence[int]:
     if op.attributes.groups == 1 or is_depthwise(graph, op):
         return (0,)
     start, stop = tile.output.box.interval(3)
-    multiple = channel_multiple(graph, op)
-    return range(start // multiple, stop // multiple)
+    made = graph.tensor(op.output).shape[3] // op.attributes.groups
+    return range(start // made, -(-stop // made))
 
 
 def group_operands(graph: Graph, op: Op, tile: Tile, group: int) -> tuple[Operand, Operand, Address]:
-    """Input, output and packed weights of one of the tile's groups."""
+    """Input, output and packed weights of one of the tile's groups, of which the tile may hold a part."""
     source, output, constant = tile.inputs[0], tile.output, tile.constants[0]
     if op.attributes.groups == 1 or is_depthwise(graph, op):
         return source, output, constant.address
     made, read = (graph.tensor(name).shape[3] // op.attributes.groups for name in (op.output, op.inputs[0]))
+    start, stop = output.box.interval(3)
+    first, last = max(start, group * made), min(stop, (group + 1) * made)
+    row = first // channel_multiple(graph, op)
     return (
         source.narrow(source.box.with_interval(3, group * read, (group + 1) * read)),
-        output.narrow(output.box.with_interval(3, group * made, (group + 1) * made)),
-        constant.address + (group - constant.first_row) * constant.row_bytes,
+        output.narrow(output.box.with_interval(3, first, last)),
+        constant.address + (row - constant.first_row) * constant.row_bytes,
     )
 
 

@@ -85,6 +85,7 @@ _CONVOLUTIONS = (
     conv("deep", (1, 3, 5, 330), 48, (3, 3), pads=(1, 1, 1, 1), spm_bytes=32768),
     conv("pixel", (1, 1, 1, 131), 70, (1, 1)),
     conv("groups", (1, 9, 7, 24), 36, (3, 3), pads=(1, 1, 1, 1), groups=3),
+    conv("groups-blocks", (1, 7, 6, 12), 64, (3, 2), pads=(1, 0, 1, 1), groups=2, spm_bytes=2048),
     conv("groups-odd", (2, 6, 5, 15), 10, (2, 2), groups=5, strides=(2, 1), per_channel=False, spm_bytes=2048),
     conv("depthwise", (1, 13, 10, 37), 37, (3, 3), pads=(1, 1, 1, 1), groups=37, spm_bytes=2048),
     conv("depthwise-stride", (2, 11, 12, 33), 33, (5, 5), pads=(2, 1, 2, 2), strides=(2, 2), groups=33, bias=False),
@@ -106,6 +107,7 @@ _TRANSPOSED = (
     conv_transpose("dilated", (1, 5, 6, 7), 18, (3, 2), strides=(2, 3), dilations=(3, 2), pads=(2, 1, 1, 0)),
     conv_transpose("dilated-even", (1, 9, 11, 9), 16, (3, 3), strides=(2, 2), dilations=(2, 2), pads=(1, 2, 1, 2)),
     conv_transpose("groups", (1, 9, 8, 12), 20, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), groups=2),
+    conv_transpose("groups-blocks", (1, 5, 4, 8), 64, (3, 3), strides=(2, 2), groups=2, spm_bytes=4096),
     conv_transpose(
         "groups-odd", (2, 3, 5, 6), 9, (2, 3), strides=(1, 2), dilations=(2, 1), groups=3, per_channel=False
     ),

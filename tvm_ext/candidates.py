@@ -11,6 +11,7 @@ from tvm import relax
 from tvm_ext.convert_matrix import is_dense
 from tvm_ext.functions import CHAINED, clip_bounds
 from tvm_ext.matching import (
+    CODES,
     CODING,
     FLOATS,
     NUMBERS,
@@ -77,7 +78,7 @@ def fits_form(candidate: Candidate) -> bool:
     """Whether integers that are read without a dequantise are what the entry means."""
     match, entry = candidate
     reads = (operand for operand in match.operands if operand is not None and operand.is_computed)
-    raw = [operand for operand in reads if operand.dequantize is None and operand.dtype not in (*FLOATS, *NUMBERS)]
+    raw = [operand for operand in reads if operand.dequantize is None and operand.dtype in CODES]
     if not raw or entry in (QUANTIZE, DEQUANTIZE):
         return True
     return entry.on_integers or (entry.on_codes and not match.is_quantized)

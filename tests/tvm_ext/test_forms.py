@@ -9,7 +9,7 @@ import pytest
 from npu_backend.reference import evaluate
 from tests.tvm_ext.node_cases import CASES, NodeCase
 from tests.tvm_ext.on_host import by_onnx_runtime
-from tests.tvm_ext.one_node import feed_of
+from tests.tvm_ext.one_node import feed_of, one_node
 from tests.tvm_ext.small_models import by_hand
 from tvm_ext.nodes import ENTRIES
 from tvm_ext.onnx_cleanup import clean
@@ -70,3 +70,9 @@ def test_between_codes(case: NodeCase, dtype: str) -> None:
     (scale,) = (onnx.numpy_helper.to_array(each) for each in model.graph.initializer if each.name == "y0.scale")
     steps = np.abs(actual - expected) / scale
     assert steps.max() < 1.01, f"{steps.max()} steps"
+
+
+def test_double_precision_is_refused_by_its_type() -> None:
+    model = one_node("MatMul", [np.ones((3, 4)), np.ones((4, 5))], (1,))
+    (op,) = partition(clean(model), computes_float=True).host_ops
+    assert op.reason == "Tensors must be of 8-bit or 16-bit codes, float16, float32, int32, int64 or bool"

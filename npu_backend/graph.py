@@ -17,6 +17,11 @@ import numpy as np
 
 from npu_backend.box import Box
 
+# Data types of tensors by what their elements are: codes of a quantised tensor, floats, plain numbers.
+CODES = ("uint8", "int8", "uint16", "int16")
+FLOATS = ("float16", "float32")
+NUMBERS = ("int32", "int64", "bool")
+
 
 @dataclass(frozen=True)
 class Quantization:

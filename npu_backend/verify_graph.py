@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from npu_backend.box import Box, subtract_all
-from npu_backend.graph import Graph, Op
+from npu_backend.graph import CODES, Graph, Op
 from npu_backend.isa import WEIGHT_CHUNK
 from npu_backend.ops import spec_of
 from npu_backend.passes.reside import needed_boxes
 from npu_backend.stages import Fused, Layer, Partitioned, Residency, Resident, Tiled, TilePart, Tiling, aligned
 from npu_backend.verify_error import VerificationError
-
-_CODES = frozenset(("uint8", "int8", "uint16", "int16"))
 
 
 def verify_graph(graph: Graph, *, thorough: bool) -> None:
@@ -47,12 +45,11 @@ def _check_output(graph: Graph, op: Op, where: str) -> None:
         raise VerificationError(f"{where} makes {inferred}, its tensor says {output.shape}")
     if min(output.shape, default=1) <= 0:
         raise VerificationError(f"{where} makes {output.shape}, which is empty")
-    if (output.dtype in _CODES) != (output.quantization is not None):
+    if (output.dtype in CODES) != (output.quantization is not None):
         raise VerificationError(f"{where} makes {output.dtype} with quantisation {output.quantization}")
-    if spec_of(op).keeps_elements:
-        source = activations[0]
-        if (source.dtype, source.quantization) != (output.dtype, output.quantization):
-            raise VerificationError(f"{where} makes {output.quantization} of {source.quantization}")
+    wrong = spec_of(op).wrong_types(graph, op)
+    if wrong is not None:
+        raise VerificationError(f"{where} {wrong}")
 
 
 def verify_fused(fused: Fused, *, thorough: bool) -> None:

@@ -8,13 +8,11 @@ from typing import NamedTuple
 import onnx
 from tvm import relax
 
+from npu_backend.graph import CODES, FLOATS, NUMBERS
 from tvm_ext.convert_matrix import is_dense
 from tvm_ext.functions import CHAINED, clip_bounds
 from tvm_ext.matching import (
-    CODES,
     CODING,
-    FLOATS,
-    NUMBERS,
     Match,
     Operand,
     Program,

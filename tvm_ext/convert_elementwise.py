@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from npu_backend.graph import FLOATS
 from npu_backend.ops import attributes as a
 from tvm_ext.functions import BINARY, function_of, table_of
 from tvm_ext.lowering import ElementType, Lowering
-from tvm_ext.matching import FLOATS, Match
+from tvm_ext.matching import Match
 
 # ONNX's comparisons, logic and powers; the rest is `functions.BINARY`.
 _BINARY = {
@@ -18,7 +19,7 @@ _BINARY = {
 
 
 def binary(match: Match, graph: Lowering) -> str:
-    """Functions of two tensors, of more one after the other, with what activation follows."""
+    """Functions of two tensors, of more one after the other."""
     function = "fmod" if match.attribute("fmod", 0) else _BINARY[match.node.op_type]
     operands = [graph.read_aligned(match, index) for index in range(len(match.operands))]
     if function == "add" and _is_repeated(match.shape(0), match.output_shape):
@@ -48,18 +49,18 @@ def mean_of_several(match: Match, graph: Lowering) -> str:
 
 
 def prelu(match: Match, graph: Lowering) -> str:
-    """PRelu."""
+    """PRelu, the slope constant or computed."""
     operands = [graph.read_aligned(match, index) for index in range(2)]
     return graph.emit(match, "binary", operands, a.BinaryAttributes("prelu"))
 
 
 def select(match: Match, graph: Lowering) -> str:
-    """Where."""
+    """Where, broadcast."""
     return graph.emit(match, "select", [graph.read_aligned(match, index) for index in range(3)])
 
 
 def unary(match: Match, graph: Lowering) -> str:
-    """Functions of one tensor."""
+    """Functions of one tensor; between 8-bit codes a table, else in float32."""
     named = function_of(match.program, match.node)
     assert named is not None, match.node.name
     return graph.emit(match, "unary", [graph.read(match)], a.UnaryAttributes(*named))

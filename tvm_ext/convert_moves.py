@@ -16,14 +16,14 @@ def reshape(match: Match, graph: Lowering) -> str:
 
 
 def transpose(match: Match, graph: Lowering) -> str:
-    """Transpose."""
+    """Transpose of any axes."""
     rank = len(match.output_shape)
     order = match.attribute("perm") or list(reversed(range(rank)))
     return _moved(match, graph, "transpose", a.TransposeAttributes(tuple(int(axis) for axis in order)))
 
 
 def concat(match: Match, graph: Lowering) -> str:
-    """Concat; inputs of another scale are requantised by the operator."""
+    """Concat along any axis; inputs of another scale are requantised by the operator."""
     axis = match.attribute("axis") % len(match.output_shape)
     inputs = [graph.read(match, index) for index in range(len(match.operands))]
     kind = graph.result_type(match)
@@ -70,14 +70,14 @@ def _padding(match: Match, value: float) -> int | float:
 
 
 def expand(match: Match, graph: Lowering) -> str:
-    """Expand."""
+    """Expand to a shape."""
     shape = (1,) * (len(match.output_shape) - len(match.shape())) + match.shape()
     source = graph.reshape(match, graph.read(match), shape, "aligned")
     return graph.recode(match, graph.move(match, "expand", source, a.ExpandAttributes(match.output_shape)))
 
 
 def tile(match: Match, graph: Lowering) -> str:
-    """Tile."""
+    """Tile along any axes."""
     repeats = match.array(1)
     assert repeats is not None
     return _moved(match, graph, "tile", a.TileAttributes(tuple(int(count) for count in repeats)))
@@ -93,7 +93,7 @@ def gather(match: Match, graph: Lowering) -> str:
 
 
 def depth_to_space(match: Match, graph: Lowering) -> str:
-    """DepthToSpace."""
+    """DepthToSpace in both modes."""
     attributes = a.BlockAttributes(match.attribute("blocksize"), match.attribute("mode", "DCR"))
     return graph.on_image_moved(match, "depth_to_space", attributes)
 

@@ -59,7 +59,7 @@ def _two(values: Sequence[int], default: int = 1) -> tuple[int, int]:
 
 
 def global_average_pool(match: Match, graph: Lowering) -> str:
-    """GlobalAveragePool."""
+    """GlobalAveragePool over all axes but batch and channels."""
     if len(match.shape()) == 4:
         return graph.on_image(match, "global_average_pool", None)
     return _reduced(match, graph, "mean", tuple(range(2, len(match.shape()))))
@@ -94,7 +94,7 @@ def reduced_axes(match: Match) -> tuple[int, ...]:
 
 
 def arg_reduce(match: Match, graph: Lowering) -> str:
-    """ArgMax and ArgMin."""
+    """ArgMax and ArgMin, the first or the last of equals."""
     axis = match.attribute("axis", 0) % len(match.shape())
     function = "maximum" if match.node.op_type == "ArgMax" else "minimum"
     attributes = a.ArgReduceAttributes(function, axis, bool(match.attribute("select_last_index", 0)))
@@ -122,14 +122,14 @@ def layer_norm(match: Match, graph: Lowering) -> str:
 
 
 def instance_norm(match: Match, graph: Lowering) -> str:
-    """InstanceNormalization."""
+    """InstanceNormalization by the mean and variance of each image and channel."""
     shape = match.shape()
     attributes = a.NormalizeAttributes(tuple(range(2, len(shape))), match.attribute("epsilon", 1e-5))
     return _scaled(match, graph, graph.read(match), attributes, (shape[1], *[1] * (len(shape) - 2)), shape)
 
 
 def group_norm(match: Match, graph: Lowering) -> str:
-    """GroupNormalization."""
+    """GroupNormalization with scales per channel or per group."""
     shape, groups = match.shape(), match.attribute("num_groups")
     parts = (shape[0], groups, shape[1] // groups, *shape[2:])
     attributes = a.NormalizeAttributes(tuple(range(2, len(parts))), match.attribute("epsilon", 1e-5))
@@ -142,7 +142,7 @@ def group_norm(match: Match, graph: Lowering) -> str:
 
 
 def mean_variance_norm(match: Match, graph: Lowering) -> str:
-    """MeanVarianceNormalization."""
+    """MeanVarianceNormalization over any axes."""
     axes = tuple(sorted(axis % len(match.shape()) for axis in match.attribute("axes", [0, 2, 3])))
     return graph.emit(match, "normalize", [graph.read(match)], a.NormalizeAttributes(axes, 1e-9))
 
@@ -165,7 +165,7 @@ def _scaled(match: Match, graph: Lowering, source: str, attributes: a.NormalizeA
 
 
 def lp_norm(match: Match, graph: Lowering) -> str:
-    """LpNormalization."""
+    """LpNormalization along an axis, by the sum of magnitudes or by the root of squares."""
     axis = match.attribute("axis", -1) % len(match.shape())
     function = "l1" if match.attribute("p", 2) == 1 else "l2"
     source = graph.read(match)
@@ -176,7 +176,7 @@ def lp_norm(match: Match, graph: Lowering) -> str:
 
 
 def lrn(match: Match, graph: Lowering) -> str:
-    """LRN."""
+    """LRN over the channels."""
     attributes = a.LrnAttributes(match.attribute("size"), match.attribute("alpha", 1e-4), match.attribute("beta", 0.75),
                                  match.attribute("bias", 1.0))  # fmt: skip
     return graph.on_image(match, "lrn", attributes)

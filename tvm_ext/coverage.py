@@ -1,4 +1,4 @@
-"""What the NPU takes from an ONNX model, told by the tables that decide it: patterns, rules, rewrites, registry."""
+"""What the NPU takes from an ONNX model, told by the tables that decide it: nodes, rules, rewrites, registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from npu_backend.isa import DATA_TYPES
 from npu_backend.ops import registered_ops
+from npu_backend.ops.base import OpSpec
 from tvm_ext.nodes import CHAIN, COMMON, DEQUANTIZE, ENTRIES, IDENTITY, QUANTIZE, Entry
 from tvm_ext.onnx_standard import standardised_operators
 from tvm_ext.package import NOT_QUANTIZED, HostOp
@@ -74,9 +76,13 @@ def rewritten() -> tuple[str, ...]:
 def kinds() -> tuple[Kind, ...]:
     """Every operator of the NPU."""
     return tuple(
-        Kind(name, spec.meaning, spec.forms, text_of(spec.split_axes), spec.is_elementwise)
+        Kind(name, spec.meaning, _forms(spec), text_of(spec.split_axes), spec.is_elementwise)
         for name, spec in registered_ops().items()
     )
+
+
+def _forms(spec: OpSpec) -> tuple[str, ...]:
+    return ("any",) if set(spec.forms) == set(DATA_TYPES) else spec.forms
 
 
 def host_groups(host_ops: Sequence[HostOp]) -> tuple[HostGroup, ...]:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from tvm import relax
 
+from npu_backend.graph import CODES, FLOATS
 from tvm_ext.candidates import Candidate
 from tvm_ext.convert_matrix import conv, conv_transpose, product
-from tvm_ext.matching import CODES, FLOATS, Program, constant_codes, dtype_of, is_call
+from tvm_ext.matching import Program, constant_codes, dtype_of, is_call
 
 
 def multiplies_floats(candidate: Candidate) -> bool:

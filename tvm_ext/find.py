@@ -9,10 +9,11 @@ import onnx
 import tvm
 from tvm import relax
 
+from npu_backend.graph import CODES, FLOATS
 from tvm_ext.candidates import Candidate, coding, fits_form, needs_float, plain, quantized
 from tvm_ext.enclosed import between_codes
-from tvm_ext.matching import CODES, CODING, FLOATS, Match, Program, dtype_of, first_refusal, is_call, variables_in
-from tvm_ext.nodes import COMMON, ENTRIES, Entry
+from tvm_ext.matching import CODING, Match, Program, dtype_of, first_refusal, is_call, variables_in
+from tvm_ext.nodes import COMMON, ENTRIES
 from tvm_ext.onnx_origin import origins
 from tvm_ext.package import HostOp
 
@@ -20,18 +21,10 @@ Search = Callable[[Program, relax.Var], Iterator[Candidate]]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A match and the entry whose converter makes the operator of it."""
-
-    match: Match
-    entry: Entry
-
-
-@dataclass(frozen=True)
 class Findings:
     """Matches in program order, and the operators left to the host."""
 
-    found: tuple[Found, ...]
+    found: tuple[Candidate, ...]
     host_ops: tuple[HostOp, ...]
 
 
@@ -62,7 +55,7 @@ def dtype_of_tensor(variable: relax.Var) -> str:
 @dataclass
 class _Finder:
     program: Program
-    found: dict[relax.Var, Found] = field(default_factory=dict)
+    found: dict[relax.Var, Candidate] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     taken: set[relax.Var] = field(default_factory=set)
 
@@ -93,9 +86,8 @@ class _Finder:
             self._take(variable, Candidate(replace(candidate.match, between_codes=True), candidate.entry))
 
     def _take(self, variable: relax.Var, candidate: Candidate) -> None:
-        match, entry = candidate
-        self.found[variable] = Found(match, entry)
-        self.taken.update((*match.inside, match.root))
+        self.found[variable] = candidate
+        self.taken.update((*candidate.match.inside, candidate.match.root))
 
     def _first(self, variable: relax.Var, search: Search, *, floats: bool) -> Candidate | None:
         """The first candidate that keeps its rules; `floats`: it may read and leave them."""
@@ -151,7 +143,7 @@ class _Finder:
         for name in filter(None, node.input):
             read = self.program.operand(name)
             if read is not None and read.is_computed and read.dequantize is None and read.dtype in FLOATS:
-                return f"not quantised: it reads float32 from {self._name_of(read.value)}"
+                return f"not quantised: it reads {read.dtype} from {self._name_of(read.value)}"
         users = self.program.readers.get(variable, ())
         floating = [user for user in users if not is_call(self.program.values[user], "relax.quantize")]
         if floating or not users:

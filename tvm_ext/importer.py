@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +25,6 @@ from tvm_ext.whole import HOST_FORM, is_one_call, whole
 
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError)
-# Several calls that patterns know as they are.
-_SPELLED_OUT = frozenset({"Conv", "ConvTranspose", "Gemm", "LogSoftmax", "PRelu", "Softmax"})
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,27 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
     """Imports a cleaned model; raises UnsupportedError naming the node and the reason where TVM refuses."""
     importer = _Importer()
     # The importer prints before it raises, and warns of what the clean-up has settled.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _abandoned(importer.bb):
         warnings.simplefilter("ignore")
         module = importer.from_onnx(model.graph, opset_of(model))
     return Imported(module, importer.sources, importer.named, importer.host_forms)
+
+
+@contextlib.contextmanager
+def _abandoned(builder: relax.BlockBuilder) -> Iterator[None]:
+    """Closes the block that an error leaves open: TVM would warn of it beside our message."""
+    try:
+        yield
+    except (UnsupportedError, *_REFUSALS):
+        builder._end_block()
+        raise
+
+
+def _reason(error: Exception) -> str:
+    """The last line that TVM says, without its own spelling of operators and numbers."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    plain = re.sub(r"In ir\.Op\(.*?support_level=\d+\), ", "", lines[-1])
+    return re.sub(r"T\.int64\((-?\d+)\)", r"\1", plain).rstrip(".")
 
 
 class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
@@ -72,7 +88,7 @@ class _NodeImporter(ONNXGraphImporter):  # type: ignore[misc]
         self.opset = opset
         self._nodes = {name: variables.get(value, value) for name, value in operands.items()}
         nodes = self._expanded(node, operands)
-        with self.bb.function(HOST_FORM, list(variables.values())):
+        with _abandoned(self.bb), self.bb.function(HOST_FORM, list(variables.values())):
             with self.bb.dataflow():
                 self._construct_nodes(SimpleNamespace(node=nodes))
                 results = [self._nodes[name] for name in node.output if name]
@@ -119,8 +135,7 @@ class _Importer(_NodeImporter):
             try:
                 self._construct(node)
             except _REFUSALS as error:
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                raise UnsupportedError(f"{node.op_type} {node.name!r}: TVM's importer refuses it: {lines[-1]};"
+                raise UnsupportedError(f"{node.op_type} {node.name!r}: TVM's importer refuses it: {_reason(error)};"
                                        " replace the operator or cut the model before it") from error  # fmt: skip
             for index, name in enumerate(node.output):
                 if name:
@@ -129,7 +144,7 @@ class _Importer(_NodeImporter):
     def _construct(self, node: onnx.NodeProto) -> None:
         operands = {name: self._nodes[name] for name in node.input if name}
         computed = any(isinstance(value, relax.Var) for value in operands.values())
-        if computed and node.op_type not in _SPELLED_OUT:
+        if computed:
             host_form = _NodeImporter().host_form(node, operands, self.opset)
             if not is_one_call(host_form):
                 self._keep_whole(node, host_form)

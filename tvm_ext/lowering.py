@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tvm import relax
 
-from npu_backend.graph import GraphBuilder, Quantization
+from npu_backend.graph import FLOATS, GraphBuilder, Quantization
 from npu_backend.ops import append_op
 from npu_backend.ops import attributes as a
 from npu_backend.ops.numerics_core import to_half
-from tvm_ext.matching import FLOATS, Match, Operand, dtype_of, shared_codes, values_of
+from tvm_ext.matching import Match, Operand, dtype_of, shared_codes, values_of
 
 NHWC = (0, 2, 3, 1)
 NCHW = (0, 3, 1, 2)

@@ -21,9 +21,6 @@ from tvm_ext.importer import Source
 from tvm_ext.onnx_origin import Origin, origins
 
 CODING = ("QuantizeLinear", "DequantizeLinear")
-CODES = ("int8", "uint8", "int16", "uint16")
-FLOATS = ("float16", "float32")
-NUMBERS = ("int32", "int64", "bool")
 # Integers that stand for themselves.
 PLAIN = Quantization(1.0, 0)
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from tvm import relax
 
-from npu_backend.graph import Quantization
+from npu_backend.graph import CODES, Quantization
 from tvm_ext.importer import Imported
-from tvm_ext.matching import CODES, PLAIN, Program, dtype_of, is_call, quantization_of_call, variables_in
+from tvm_ext.matching import PLAIN, Program, dtype_of, is_call, quantization_of_call, variables_in
 from tvm_ext.nodes import ENTRIES
 
 

@@ -11,7 +11,8 @@ from tvm import relax
 
 from npu_backend.graph import Graph, GraphBuilder, Tensor
 from npu_backend.ops import append_op
-from tvm_ext.find import Found, find_matches
+from tvm_ext.candidates import Candidate
+from tvm_ext.find import find_matches
 from tvm_ext.importer import import_onnx
 from tvm_ext.lowering import Lowering
 from tvm_ext.matching import Program, dtype_of, shape_of, variables_in
@@ -59,12 +60,12 @@ def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partit
 class _Part:
     """A partition in terms of the imported program's variables."""
 
-    found: tuple[Found, ...]
+    found: tuple[Candidate, ...]
     inputs: tuple[relax.Var, ...]
     outputs: tuple[relax.Var, ...]
 
     @staticmethod
-    def of(function: relax.Function, found: Sequence[Found]) -> _Part:
+    def of(function: relax.Function, found: Sequence[Candidate]) -> _Part:
         """Reads the calls of composites; each says by its number which match it is."""
         composites: dict[relax.Var, int] = {}
         known: dict[relax.Var, relax.Var] = {}

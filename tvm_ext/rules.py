@@ -6,9 +6,10 @@ from math import prod
 
 import numpy as np
 
+from npu_backend.graph import CODES, FLOATS, NUMBERS
 from tvm_ext.convert_matrix import is_dense
 from tvm_ext.functions import clip_bounds
-from tvm_ext.matching import CODES, FLOATS, NUMBERS, PLAIN, Match, Rule, constant_codes, dtype_of, quantization_of_call
+from tvm_ext.matching import PLAIN, Match, Rule, constant_codes, dtype_of, quantization_of_call
 
 EIGHT_BIT = ("int8", "uint8")
 
@@ -63,7 +64,7 @@ def weight_is_constant(match: Match) -> bool:
 
 
 def weight_fits_int8(match: Match) -> bool:
-    """Weights must be 8-bit constants that fit int8 once their zero point is subtracted."""
+    """Quantised weights must be 8-bit constants that fit int8 without their zero point."""
     x, codes = match.operand(0), constant_codes(match.operand(1))
     if x is None or x.dequantize is None or codes is None:
         return True
@@ -78,7 +79,7 @@ def weight_fits_int8(match: Match) -> bool:
 
 
 def weight_scale_per_output(match: Match) -> bool:
-    """Weights must be quantised per tensor or along their output channels."""
+    """Quantised weights must have their scales per tensor or along their output channels."""
     codes = constant_codes(match.operand(1))
     if codes is None or codes.scale.size == 1 or len(codes.values.shape) < 2:
         return True

@@ -1,8 +1,8 @@
 """ONNX operators that Relax says in several calls, kept as one until it is known who runs them.
 
-In ``main`` such an operator is ``call_pure_packed("onnx.<OpType>", operands)``, which a pattern can match; attributes
-are read from the ONNX node. What TVM would have made of it, its host form, waits as a module by the node's name and
-takes the call's place where the NPU does not.
+In ``main`` such an operator is ``call_pure_packed("onnx.<OpType>", operands)``, one value to take or to leave;
+attributes are read from the ONNX node. What TVM would have made of it, its host form, waits as a module by the node's
+name and takes the call's place where the NPU does not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_one_call(host_form: tvm.IRModule) -> bool:
     """Whether TVM says the operator in one Relax operator, or in none at all."""
     values = [binding.value for binding in _bindings(host_form[HOST_FORM])]
     calls = [value for value in values if not isinstance(value, relax.Var | relax.Tuple)]
-    # Further functions are TIR, which no pattern could know.
+    # Further functions are TIR.
     return len(calls) < 2 and len(host_form.functions) == 1
 
 

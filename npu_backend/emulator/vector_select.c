@@ -1,4 +1,4 @@
-/* SELECT: Select.reference of npu_backend/ops/select.py. */
+/* SELECT: Select.reference of npu_backend/ops/binary.py. */
 #include "element.h"
 
 typedef struct {

@@ -188,7 +188,7 @@ class TransposeAttributes:
 class PadAttributes:
     """Elements added before and after every axis; negative numbers take some away.
 
-    `mode`: ``constant`` (of the code `value`), ``reflect``, ``edge`` or ``wrap``, as NumPy's pad.
+    `mode`: ``constant`` (of the element `value`), ``reflect``, ``edge`` or ``wrap``, as NumPy's pad.
     """
 
     before: tuple[int, ...]

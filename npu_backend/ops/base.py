@@ -158,6 +158,13 @@ class OpSpec(ABC):
     ) -> tuple[int, ...]:
         """Shape of the output from the shapes of the activations."""
 
+    def wrong_types(self, graph: Graph, op: Op) -> str | None:
+        """What is wrong with the data types of its inputs and output, None where nothing is."""
+        x, y = graph.tensor(graph.activations(op)[0]), graph.tensor(op.output)
+        if self.keeps_elements and (x.dtype, x.quantization) != (y.dtype, y.quantization):
+            return f"makes {y.dtype} with {y.quantization} of {x.dtype} with {x.quantization}"
+        return None
+
     @abstractmethod
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """The operator in NumPy, equal to ONNX Runtime's integer kernels; inputs are the activations, whole."""

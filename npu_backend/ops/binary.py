@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npu_backend.graph import Graph, Op
+from npu_backend.graph import NUMBERS, Graph, Op
 from npu_backend.isa_functions import BinaryFunction
 from npu_backend.ops import numerics_binary, numerics_core, numerics_eltwise
 from npu_backend.ops.base import LoweredInstruction, Tile, quantization_of, register
 from npu_backend.ops.elementwise import Elementwise, element_fields, instructions
 
 _BYTES = ("uint8", "int8")
-_INTEGERS = ("int32", "int64", "bool")
 _ON_CODES = {
     "add": (BinaryFunction.ADD_CODES, numerics_eltwise.add),
     "multiply": (BinaryFunction.MULTIPLY_CODES, numerics_eltwise.multiply),
@@ -29,7 +28,7 @@ class Binary(Elementwise):
     """
 
     kind = "binary"
-    meaning = "element-wise functions of two tensors, extents of 1 broadcast: " + ", ".join(
+    meaning = "element-wise functions of two tensors, broadcast; exact on int32, int64 and bool: " + ", ".join(
         sorted(numerics_binary.FLOAT_FUNCTIONS)
     )
 
@@ -39,7 +38,7 @@ class Binary(Elementwise):
         function, output = op.attributes.function, graph.tensor(op.output)
         if _is_on_codes(graph, op):
             return _on_codes(graph, op, left, right)
-        if _is_all(graph, op, _INTEGERS):
+        if _is_all(graph, op, NUMBERS):
             return numerics_binary.in_integers(function, left, right, output.dtype)
         a, b = (numerics_core.decode(value, graph.tensor(name).quantization)
                 for name, value in zip(op.inputs, (left, right)))  # fmt: skip
@@ -79,7 +78,12 @@ class Select(Elementwise):
     """
 
     kind = "select"
-    meaning = "elements of one tensor or another by a boolean condition (Where)"
+    meaning = "elements of one tensor or another, of any types, by a boolean condition (Where)"
+
+    def wrong_types(self, graph: Graph, op: Op) -> str | None:
+        """The condition is bool."""
+        condition = graph.tensor(op.inputs[0])
+        return None if condition.dtype == "bool" else f"chooses by {condition.dtype} instead of bool"
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Moved, or decoded and encoded."""

@@ -13,18 +13,17 @@ from npu_backend.isa import CHANNEL_BLOCK
 from npu_backend.ops import matrix
 from npu_backend.ops import numerics_conv as numerics
 from npu_backend.ops.attributes import ConvAttributes
-from npu_backend.ops.base import LoweredInstruction, OpSpec, PackedConstant, Tile, register
+from npu_backend.ops.base import LoweredInstruction, PackedConstant, Tile, register
 from npu_backend.ops.packing import chunk_bytes
 from npu_backend.ops.windows import image_fields, padding_before, window_box, window_count
 
 
 @register
-class Conv2d(OpSpec):
+class Conv2d(matrix.MatrixSpec):
     """A 2-D convolution; groups equal to the channels run on the depthwise path of the array."""
 
     kind = "conv2d"
     meaning = "2-D convolution: any stride, dilation, pads and groups, with bias and clamp"
-    forms = matrix.FORMS
 
     def infer_shape(
         self, attributes: ConvAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]

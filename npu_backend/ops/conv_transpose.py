@@ -14,7 +14,7 @@ from npu_backend.isa import CHANNEL_BLOCK
 from npu_backend.ops import matrix
 from npu_backend.ops import numerics_conv as numerics
 from npu_backend.ops.attributes import ConvTransposeAttributes
-from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec, PackedConstant, Tile, register
+from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, register
 from npu_backend.ops.windows import clip_interval, image_fields
 
 
@@ -45,12 +45,11 @@ class Phase:
 
 
 @register
-class ConvTranspose2d(OpSpec):
+class ConvTranspose2d(matrix.MatrixSpec):
     """Outputs of a phase lie `stride` apart and are an ordinary convolution of the input with a part of the kernel."""
 
     kind = "conv_transpose2d"
     meaning = "2-D transposed convolution: any stride, dilation, pads and groups, with bias and clamp"
-    forms = matrix.FORMS
 
     def infer_shape(
         self, attributes: ConvTransposeAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]

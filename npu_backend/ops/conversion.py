@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npu_backend.graph import Graph, Op
+from npu_backend.graph import CODES, FLOATS, Graph, Op
+from npu_backend.isa import DATA_TYPES
 from npu_backend.ops import numerics_core
 from npu_backend.ops.base import LoweredInstruction, Tile, register
 from npu_backend.ops.elementwise import Elementwise, element_fields, instructions
@@ -14,8 +15,6 @@ from npu_backend.ops.elementwise import Elementwise, element_fields, instruction
 
 class _Conversion(Elementwise):
     """Elements of one data type to another, through float32."""
-
-    forms = ("float16", "float32")
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Decoded and encoded."""
@@ -34,6 +33,7 @@ class Quantize(_Conversion):
 
     kind = "quantize"
     meaning = "float to integer codes (QuantizeLinear)"
+    forms = FLOATS
 
 
 @register
@@ -42,6 +42,7 @@ class Dequantize(_Conversion):
 
     kind = "dequantize"
     meaning = "integer codes to float (DequantizeLinear)"
+    forms = CODES
 
 
 @register
@@ -50,3 +51,4 @@ class Cast(_Conversion):
 
     kind = "cast"
     meaning = "values of one data type as another (Cast)"
+    forms = tuple(DATA_TYPES)

@@ -14,7 +14,7 @@ from npu_backend.isa import CHANNEL_BLOCK
 from npu_backend.ops import matrix
 from npu_backend.ops import numerics_conv as numerics
 from npu_backend.ops.attributes import DenseAttributes
-from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec, PackedConstant, Tile, register
+from npu_backend.ops.base import LoweredInstruction, Operand, PackedConstant, Tile, register
 from npu_backend.ops.packing import chunk_bytes, pack_dense
 
 _POINTWISE = {
@@ -24,12 +24,11 @@ _POINTWISE = {
 
 
 @register
-class Dense(OpSpec):
+class Dense(matrix.MatrixSpec):
     """``y[..., n] = sum over k of x[..., k] * weight[k, n] + bias[n]``, requantised."""
 
     kind = "dense"
     meaning = "product with a constant matrix (Gemm, MatMul), with bias and clamp"
-    forms = matrix.FORMS
 
     def infer_shape(
         self, attributes: DenseAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]

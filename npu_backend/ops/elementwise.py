@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from npu_backend.box import Box
-from npu_backend.graph import Graph, Op, Quantization, Tensor
+from npu_backend.graph import CODES, FLOATS, Graph, Op, Quantization, Tensor
 from npu_backend.isa import DATA_TYPES
 from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec
 from npu_backend.ops.strided import elementwise
 
-FORMS = ("uint8", "int8", "uint16", "int16", "float16", "float32")
+FORMS = (*CODES, *FLOATS)
 
 
 class Elementwise(OpSpec):

@@ -32,6 +32,13 @@ class Gather(Movement):
     kind = "gather"
     meaning = "positions along an axis by indices, which may be computed (Gather)"
 
+    def wrong_types(self, graph: Graph, op: Op) -> str | None:
+        """Indices are int32 or int64."""
+        indices = graph.tensor(op.inputs[1])
+        if indices.dtype not in ("int32", "int64"):
+            return f"takes positions by {indices.dtype} instead of int32 or int64"
+        return super().wrong_types(graph, op)
+
     def infer_shape(
         self, attributes: GatherAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]
     ) -> tuple[int, ...]:

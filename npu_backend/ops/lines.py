@@ -12,10 +12,8 @@ import numpy as np
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.ops.base import LoweredInstruction, Operand, OpSpec
-from npu_backend.ops.elementwise import element_fields
+from npu_backend.ops.elementwise import FORMS, element_fields
 from npu_backend.ops.strided import AXES, collapse
-
-FORMS = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 
 
 class LineSpec(OpSpec):

@@ -15,7 +15,7 @@ from npu_backend.isa import CHANNEL_BLOCK
 from npu_backend.ops import numerics_matmul as numerics
 from npu_backend.ops.attributes import MatMulAttributes
 from npu_backend.ops.base import LoweredInstruction, OpSpec, Reduction, Tile, register
-from npu_backend.ops.elementwise import element_fields
+from npu_backend.ops.elementwise import FORMS, element_fields
 from npu_backend.ops.matrix import accumulator_fields
 
 Axes = tuple[int, ...]
@@ -82,7 +82,7 @@ class MatMul(OpSpec):
 
     kind = "matmul"
     meaning = "product of two computed tensors (MatMul, Gemm), batch axes broadcast, either side transposed"
-    forms = ("uint8", "int8", "uint16", "int16", "float16", "float32")
+    forms = FORMS
 
     def infer_shape(
         self, attributes: MatMulAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]

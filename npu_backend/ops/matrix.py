@@ -13,10 +13,10 @@ from math import prod
 import numpy as np
 
 from npu_backend.box import Box
-from npu_backend.graph import Graph, Op, Tensor
+from npu_backend.graph import CODES, Graph, Op, Tensor
 from npu_backend.isa import CHANNEL_BLOCK, DATA_TYPES
 from npu_backend.ops import numerics_conv as numerics
-from npu_backend.ops.base import Address, Operand, Tile
+from npu_backend.ops.base import Address, Operand, OpSpec, Tile
 from npu_backend.ops.numerics_core import integer_range
 from npu_backend.ops.packing import (
     dense_bytes,
@@ -27,7 +27,6 @@ from npu_backend.ops.packing import (
     parameter_bytes,
 )
 
-FORMS = ("uint8", "int8", "uint16", "int16", "float16")
 NO_ACCUMULATORS = {"accumulators": 0, "load_accumulators": 0, "keep_accumulators": 0}
 
 
@@ -45,6 +44,24 @@ class MatrixConstants:
         weight, *rest = (graph.constants[name] for name in op.inputs if name in graph.constants)
         scale = rest.pop(0) if weight.dtype == np.int8 else None
         return MatrixConstants(weight, scale, rest[0] if rest else None)
+
+
+class MatrixSpec(OpSpec):
+    """A convolution, or a product with a constant matrix."""
+
+    forms = (*CODES, "float16")
+
+    def wrong_types(self, graph: Graph, op: Op) -> str | None:
+        """Codes go with int8 weights and an int32 bias, float16 with float16 and float32; only codes are clamped."""
+        x, y, constants = graph.tensor(op.inputs[0]), graph.tensor(op.output), MatrixConstants.of(graph, op)
+        weight, bias = ("float16", "float32") if x.quantization is None else ("int8", "int32")
+        if constants.weight.dtype != weight:
+            return f"multiplies {x.dtype} by {constants.weight.dtype} weights instead of {weight}"
+        if constants.bias is not None and constants.bias.dtype != bias:
+            return f"adds a {constants.bias.dtype} bias to sums of {x.dtype} instead of {bias}"
+        if op.attributes.clamp is not None and y.quantization is None:
+            return f"clamps {y.dtype}, which is no code"
+        return super().wrong_types(graph, op)
 
 
 def zero_point_of(tensor: Tensor) -> int:

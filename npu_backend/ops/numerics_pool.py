@@ -1,6 +1,4 @@
-"""Max, average and global average pooling. Layout [n,h,w,c]; pads (top, left,
-bottom, right).
-"""
+"""Maximum, average, norm and global average pooling. Layout [n,h,w,c]; pads (top, left, bottom, right)."""
 
 from __future__ import annotations
 

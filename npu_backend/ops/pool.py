@@ -12,8 +12,8 @@ from npu_backend.isa_functions import PoolFunction, ReduceFunction
 from npu_backend.ops import numerics_pool as numerics
 from npu_backend.ops.attributes import PoolAttributes
 from npu_backend.ops.base import LoweredInstruction, OpSpec, Tile, quantization_of, register
-from npu_backend.ops.elementwise import element_fields
-from npu_backend.ops.lines import FORMS, line_instructions
+from npu_backend.ops.elementwise import FORMS, element_fields
+from npu_backend.ops.lines import line_instructions
 from npu_backend.ops.numerics_core import decode, encode
 from npu_backend.ops.numerics_lines import reduce
 from npu_backend.ops.windows import at_batch, image_fields, padding_before, window_box

@@ -52,6 +52,11 @@ class ArgReduce(LineSpec):
     meaning = "index of the largest or smallest element along an axis, the first or last of equals (ArgMax, ArgMin)"
     reduces = True
 
+    def wrong_types(self, graph: Graph, op: Op) -> str | None:
+        """An index is int32 or int64."""
+        output = graph.tensor(op.output)
+        return None if output.dtype in ("int32", "int64") else f"makes indices of {output.dtype}"
+
     def line_axes(self, attributes: ArgReduceAttributes, rank: int) -> tuple[int, ...]:
         """The axis searched."""
         return (attributes.axis % rank,)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npu_backend.graph import Quantization, Tensor
+from npu_backend.graph import CODES, FLOATS, NUMBERS, Quantization, Tensor
 from npu_backend.isa import DataType
 from tests.emulator.scratchpad import Placed
 
 LEVELS = [pytest.param(1, id="portable"), pytest.param(2, id="avx2"), pytest.param(3, id="avx512")]
 TRIALS = 12
 TYPES = {np.dtype(np.uint8): DataType.UINT8, np.dtype(np.int8): DataType.INT8, np.dtype(np.int16): DataType.INT16}
-ALL_TYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "int32", "int64", "bool")
+ALL_TYPES = (*CODES, *FLOATS, *NUMBERS)
 
 
 def draw_codes(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:

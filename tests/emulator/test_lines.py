@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npu_backend.graph import Quantization, Tensor
+from npu_backend.graph import CODES, FLOATS, NUMBERS, Quantization, Tensor
 from npu_backend.isa_functions import ReduceFunction, SoftmaxFunction
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_lines as lines
@@ -18,7 +18,7 @@ from tests.emulator.operands import LEVELS, draw_codes, draw_dtype, draw_order, 
 from tests.emulator.scratchpad import Placed, Scratchpad
 
 TRIALS = 10
-INPUTS = ("uint8", "int8", "uint16", "int16", "float16", "float32", "int32", "int64", "bool")
+INPUTS = (*CODES, *FLOATS, *NUMBERS)
 OUTPUTS = ("float32", "float16", "int8", "uint16", "int32")
 
 pytestmark = pytest.mark.parametrize("level", LEVELS)

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npu_backend.graph import Quantization, Tensor
+from npu_backend.graph import CODES, FLOATS, Quantization, Tensor
 from npu_backend.ops.elementwise import element_fields
 from npu_backend.ops.numerics_matmul import matmul
 from tests.emulator.matrix_cases import LEVELS
 from tests.emulator.scratchpad import Placed, Scratchpad, execute
-from tests.ops.case import CODES, draw
+from tests.ops.case import draw
 
 Matrices = tuple[np.ndarray, np.ndarray]
 
-FLOATS = ("float16", "float32")
 SIZES = (1, 2, 3, 5, 6, 7, 11, 12, 13, 16, 17, 31, 33, 48, 65)
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npu_backend.graph import Quantization, Tensor
+from npu_backend.graph import CODES, FLOATS, NUMBERS, Quantization, Tensor
 from npu_backend.isa_functions import ResizeFunction
 from npu_backend.ops import numerics_core as core
 from npu_backend.ops import numerics_resize as resize
 from npu_backend.ops.elementwise import element_fields
 from tests.emulator.scratchpad import Placed, Scratchpad
-from tests.ops.case import CODES, draw
+from tests.ops.case import draw
 
 LEVELS = [pytest.param(1, id="portable"), pytest.param(2, id="avx2"), pytest.param(3, id="avx512")]
-TYPES = (*CODES, "float16", "float32", "int32", "int64", "bool")
+TYPES = (*CODES, *FLOATS, *NUMBERS)
 FUNCTIONS = ("bilinear", "cubic", "antialias")
 TRIALS = 6
 OUTSIDE = 3.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from npu_backend.graph import Graph, GraphBuilder, Op, Quantization, Tensor
+from npu_backend.graph import CODES, Graph, GraphBuilder, Op, Quantization, Tensor
 from npu_backend.ops import append_op, registered_ops
 from npu_backend.ops.attributes import (
     PadAttributes,
@@ -23,7 +23,6 @@ from npu_backend.ops.attributes import (
 
 Shape = tuple[int, ...]
 Arrays = tuple[np.ndarray, ...]
-CODES = ("uint8", "int8", "uint16", "int16")
 SMALL_SPM_BYTES = 2048
 
 # Scales and zero points (as uint8; int8 has 128 less) of the inputs in turn, and of the output.

@@ -168,6 +168,7 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "twice": ("legalize", lambda g: replace(g, ops=(g.ops[0], *g.ops)), "graph: conv2d stem writes stem a second"),
     "shape": ("legalize", lambda g: retyped(g, "stem", shape=(1, 9, 8, 25)), "graph: conv2d stem makes"),
     "code": ("legalize", lambda g: retyped(g, "stem", quantization=None), "stem makes uint8 with quantisation None"),
+    "weights": ("legalize", lambda g: retyped(g, "x", dtype="float16", quantization=None), "float16 by int8 weights"),
     "scale": ("legalize", lambda g: retyped(g, "flatten", quantization=Quantization(1.0, 0)), "graph: reshape flatten"),
     "axes": ("legalize", lambda g: replace(g, inputs=(replace(g.inputs[0], storage_axes=(0, 1, 1, 2)),)), "has axes"),
     "lost": ("fuse", lambda f: replace(f, layers=f.layers[:-1]), "fuse: layers hold"),

@@ -124,7 +124,7 @@ def test_float_model_stays_on_the_host_with_reasons():
 def test_refused_weights_are_named():
     model = quantized_small("conv", weight_type="uint8", per_channel=False)
     reasons = {op.name: op.reason for op in partition(clean(model)).host_ops}
-    assert reasons["conv"] == "Weights must be 8-bit constants that fit int8 once their zero point is subtracted"
+    assert reasons["conv"] == "Quantised weights must be 8-bit constants that fit int8 without their zero point"
     assert reasons["x0_QuantizeLinear"] == "the operators around it run on the host"
 
 

@@ -121,10 +121,10 @@ NPU_INLINE double npu_wide_power(double x, double exponent) {
     int odd = whole & (rint(exponent * 0.5) * 2.0 != exponent);
     double magnitude = fabs(x);
     double product = npu_wide_exp(exponent * npu_wide_log(magnitude));
-    double value = (magnitude == 1.0) & (exponent == exponent) ? 1.0 : product;
+    double value = ((magnitude == 1.0) & (exponent == exponent)) ? 1.0 : product;
     double is_signed = odd ? copysign(value, x) : value;
-    double real = (x < 0.0) & (magnitude < (double)INFINITY) & !whole ? (double)NAN : is_signed;
-    return (exponent == 0.0) | (x == 1.0) ? 1.0 : real;
+    double real = ((x < 0.0) & (magnitude < (double)INFINITY) & !whole) ? (double)NAN : is_signed;
+    return ((exponent == 0.0) | (x == 1.0)) ? 1.0 : real;
 }
 
 /* NaN stays. */

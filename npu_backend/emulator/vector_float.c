@@ -20,7 +20,7 @@ typedef struct {
 /* fmod is exact, so every C library's is the same. */
 NPU_INLINE float modulo(float a, float b) {
     float rest = fmodf(a, b);
-    return (rest != 0.0f) & ((rest < 0.0f) != (b < 0.0f)) ? rest + b : rest;
+    return ((rest != 0.0f) & ((rest < 0.0f) != (b < 0.0f))) ? rest + b : rest;
 }
 
 NPU_INLINE void logic_lanes(uint32_t function, float *restrict left, const float *restrict right) {

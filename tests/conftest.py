@@ -1,9 +1,10 @@
-"""Golden files, and one reproducible profile for generated tests."""
+"""Golden files, one reproducible profile for generated tests, and which cases of large tables run in `make check`."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 
 GOLDEN = Path(__file__).parent / "golden"
 DIFF_LINES = 80
+# So many cases of a test run in `make check`, spread over its table; `make test` runs all.
+FAST_CASES = 40
+GOLDEN_RATIO = 0.6180339887498949
 _FRACTION = re.compile(r"\b\d+\.\d+(?:e-?\d+)?\b")
 
 # The same examples on every machine, and no deadline: a loaded machine is not a bug.
@@ -60,12 +64,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files; runs only tests that have any")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _mark_most_cases_slow(items)
     if not config.getoption("--update-golden"):
         return
     kept = [item for item in items if "golden" in getattr(item, "fixturenames", ())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def _mark_most_cases_slow(items: list[pytest.Item]) -> None:
+    """Marks slow all but FAST_CASES of the cases of every test.
+
+    Multiples of the golden ratio spread evenly without a period, so no parameter of a product stays the same.
+    """
+    tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        for index, item in enumerate(cases):
+            if index * GOLDEN_RATIO % 1 >= FAST_CASES / len(cases):
+                item.add_marker("slow")
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_counts_equal_the_reference_within_one_percent(name: str) -> None:
     assert counted.macs / 1e9 == pytest.approx(gmac, rel=0.01)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SLOW_LARGE)
 def test_operators_are_those_of_an_exported_network(name: str) -> None:
     model = network(name, REFERENCE[name][0])
     operators = [node.op_type for node in model.graph.node]
@@ -73,7 +73,7 @@ def test_paper_size_is_valid_and_every_tensor_has_a_shape(name: str) -> None:
     assert {output for node in model.graph.node for output in node.output} == shaped
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SLOW_LARGE)
 def test_node_names_are_unique(name: str) -> None:
     names = [node.name for node in network(name, REFERENCE[name][0]).graph.node]
     assert len(set(names)) == len(names)
@@ -99,7 +99,9 @@ def test_detectors_have_the_papers_anchors() -> None:
     assert [shape_of(output) for output in network("mobiledet_ssd", 320).graph.output] == [[1, 2034, 4], [1, 2034, 91]]
 
 
-@pytest.mark.parametrize(("name", "size"), [("deeplab_v3_plus", 513), ("unet", 572)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("deeplab_v3_plus", 513), pytest.param("unet", 572, marks=pytest.mark.slow)]
+)
 def test_segmentation_is_as_large_as_the_image(name: str, size: int) -> None:
     assert shape_of(network(name, size).graph.output[0])[2:] == [size, size]
 

@@ -74,7 +74,7 @@ FLOATS = (
     *(unary(name, *((0.7,) if name == "power" else ()), label=f"{name}-half", dtype="float16")
       for name in FUNCTIONS if name not in ("identity", *TO_BOOL)),
     *(unary(name, **_HALF_MASK) for name in ("is_nan", "is_inf")),
-    unary("not", shape=(5, 31), **_MASK),
+    unary("not", shape=(5, 31), spm_bytes=256, **_MASK),
     unary("exp", shape=(3, 2, 1, 5, 2, 7), label="rank6", dtype="float16"),
     unary("tanh", label="of-codes", dtype="int8", output_dtype="float16"),
     unary("gelu", label="to-codes", dtype="float16", output_dtype="uint8"),
@@ -83,16 +83,16 @@ FLOATS = (
     *(binary(function, function, (5, 1, 31), (1, 7, 31), dtype="float16", output_dtype="bool")
       for function in ("equal", "greater", "greater_or_equal", "less_or_equal")),
     *(binary(function, function, (5, 1, 31), (1, 7, 31), **_MASK) for function in ("and", "or", "xor")),
-    *(binary(function, f"{function}-integers", (3, 41), (3, 41), dtype=dtype)
+    *(binary(function, f"{function}-integers", (3, 41), (3, 41), dtype=dtype, spm_bytes=1024)
       for function, dtype in (("add", "int64"), ("multiply", "int32"), ("subtract", "int64"), ("maximum", "int32"))),
     *(binary(function, f"{function}-constant", (3, 41), (1, 41), dtype="int64", constant_at=(1,))
       for function in ("modulo", "fmod", "divide")),
-    binary("equal", "equal-integers", (3, 41), (3, 1), dtype="int64", output_dtype="bool"),
+    binary("equal", "equal-integers", (3, 41), (3, 1), dtype="int64", output_dtype="bool", spm_bytes=1024),
     binary("add", "mixed", (2, 5, 6, 7), (1, 1, 6, 7), dtype="uint8", output_dtype="float16", constant_at=(1,),
            constant_dtype="float16"),
     binary("multiply", "rank6", (2, 1, 3, 5, 2, 7), (2, 3, 1, 5, 2, 1), dtype="float16"),
     select("integers", (5, 1), (5, 31), (1, 31), dtype="int64"),
-    select("booleans", (5, 31), (5, 31), (5, 31), dtype="bool"),
+    select("booleans", (5, 31), (5, 31), (5, 31), dtype="bool", spm_bytes=512),
     select("mixed", (2, 7, 5, 19), (1, 1, 1, 1), (2, 7, 5, 19), dtype="uint8", output_dtype="float16",
            constant_at=(1,), constant_dtype="float16"),
 )  # fmt: skip

@@ -27,7 +27,7 @@ POOLS = (
     pool("2x2", (1, 14, 13, 19), "maximum", (2, 2), strides=(2, 2)),
     pool("far-padding", (1, 11, 10, 23), "maximum", (4, 3), strides=(1, 3), pads=(3, 2, 2, 1)),
     pool("dilated", (1, 12, 11, 70), "maximum", (3, 2), dilations=(2, 3), pads=(2, 1, 2, 1)),
-    pool("ceil", (1, 8, 9, 17), "maximum", (3, 2), strides=(2, 3), ceil_mode=True),
+    pool("ceil", (1, 8, 9, 37), "maximum", (3, 2), strides=(2, 3), ceil_mode=True),
     pool("3x3", (1, 10, 9, 17), "average_valid", (3, 3), pads=(1, 1, 1, 1)),
     pool("ceil", (1, 8, 11, 17), "average_valid", (3, 4), strides=(2, 3), pads=(1, 1, 1, 1), ceil_mode=True),
     pool("3x3", (1, 10, 9, 33), "average_window", (3, 3), pads=(1, 1, 1, 1), strides=(2, 1)),

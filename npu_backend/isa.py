@@ -263,7 +263,7 @@ FORMATS: tuple[Format, ...] = (
         """ + _OPERANDS + "u32 reserved"),
            "element-wise function of two tensors"),
     Format("CONVERT", 14, Engine.VECTOR, parse_fields(_ELEMENTS + _CONVERSION),
-           "elements of one data type to another, through float32: quantise, dequantise, cast"),
+           "elements of one data type to another, through float32 but for plain integers: quantise, dequantise, cast"),
     Format("RESIZE", 16, Engine.VECTOR, parse_fields("""
         u32 input
         u32 input_row_bytes

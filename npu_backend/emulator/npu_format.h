@@ -518,7 +518,7 @@ typedef struct {
     uint32_t reserved17;
 } npu_binary;
 
-/* elements of one data type to another, through float32: quantise, dequantise, cast */
+/* elements of one data type to another, through float32 but for plain integers: quantise, dequantise, cast */
 typedef struct {
     npu_instruction head;
     uint32_t input;

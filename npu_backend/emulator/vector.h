@@ -163,5 +163,6 @@ void npu_copy_strided(uint8_t *to, int64_t to_stride, const uint8_t *from, int64
 
 void npu_binary_in_float(const npu_binary *op, npu_view *view, uint32_t level);
 void npu_binary_of_integers(const npu_binary *op, npu_view *view);
+void npu_convert_integers(const npu_convert *op, npu_view *view);
 
 #endif

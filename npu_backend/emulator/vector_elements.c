@@ -21,7 +21,11 @@ npu_status npu_execute_convert(const npu_convert *op, uint8_t *spm, npu_scratch 
     npu_view view = npu_view_of(op->counts);
     npu_view_operand(&view, spm + op->input, k.input.bytes, op->input_strides);
     npu_view_operand(&view, spm + op->output, k.output.bytes, op->output_strides);
-    npu_view_for_rows(&view, convert_row, &k);
+    if (npu_is_integer(op->input_type) && npu_is_integer(op->output_type)) {
+        npu_convert_integers(op, &view);
+    } else {
+        npu_view_for_rows(&view, convert_row, &k);
+    }
     return NPU_OK;
 }
 

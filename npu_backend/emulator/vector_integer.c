@@ -1,5 +1,6 @@
-/* BINARY of plain integers and booleans, exact in int64: INTEGER_FUNCTIONS of npu_backend/ops/numerics_binary.py. It
- * serves shapes and indices, of which there are few: one portable body. Sums, differences and products wrap. */
+/* BINARY and CONVERT of plain integers and booleans, exact in int64: INTEGER_FUNCTIONS of
+ * npu_backend/ops/numerics_binary.py. They serve shapes and indices, of which there are few: one portable body. What does
+ * not fit wraps. */
 #include "vector.h"
 
 typedef struct {
@@ -97,6 +98,17 @@ static void integer_row(const void *context, uint8_t *const at[], size_t n) {
         int64_t a = read(at[0], i, k->left_type), b = read(at[1], i, k->right_type);
         write(at[2], i, k->output_type, compute(k->function, a, b));
     }
+}
+
+static void convert_row(const void *context, uint8_t *const at[], size_t n) {
+    const npu_convert *op = context;
+    for (size_t i = 0; i < n; ++i) {
+        write(at[1], i, op->output_type, read(at[0], i, op->input_type));
+    }
+}
+
+void npu_convert_integers(const npu_convert *op, npu_view *view) {
+    npu_view_for_rows(view, convert_row, op);
 }
 
 void npu_binary_of_integers(const npu_binary *op, npu_view *view) {

@@ -14,12 +14,11 @@ from npu_backend.ops.elementwise import Elementwise, element_fields, instruction
 
 
 class _Conversion(Elementwise):
-    """Elements of one data type to another, through float32."""
+    """Elements of one data type to another: plain integers and booleans exactly, all else through float32."""
 
     def reference(self, graph: Graph, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Decoded and encoded."""
-        x, y = graph.tensor(op.inputs[0]), graph.tensor(op.output)
-        return numerics_core.encode(numerics_core.decode(inputs[0], x.quantization), y)
+        """Decoded and encoded; plain integers as they are."""
+        return numerics_core.convert(inputs[0], graph.tensor(op.inputs[0]), graph.tensor(op.output))
 
     def lower(self, graph: Graph, op: Op, tile: Tile) -> tuple[LoweredInstruction, ...]:
         """One conversion instruction."""

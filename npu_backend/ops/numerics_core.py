@@ -5,15 +5,20 @@ is IEEE float32, one rounding per operation, ties to even, so C compiled with -f
 Where the reference fuses a multiply and an add, the docstring says `fma` and C has to call `fmaf`.
 
 The reference is ONNX Runtime 1.32's default session (all optimisations) on x86 with AVX2 or later. What it runs for
-DequantizeLinear -> operator -> QuantizeLinear, and how these modules hold to it:
+DequantizeLinear -> operator -> QuantizeLinear, and how these modules hold to it on codes of 8 bits:
 
 Bit for bit, its integer kernels: Conv, Gemm, MatMul, Add, Mul, Concat, AveragePool, GlobalAveragePool, Softmax,
 Sigmoid, LeakyRelu; MaxPool, nearest Resize, Reshape, Transpose, Slice, Split, Squeeze where scale and zero point stay
 the same. Bit for bit, its float kernels between DequantizeLinear and QuantizeLinear: the same movements, MaxPool and
 nearest Resize with other scales (then `requantize`), Pad, bilinear Resize, Relu, Clip, Tanh, HardSigmoid, HardSwish,
 Sub, Div, Max, Min, PRelu, and Add and Mul with a float constant.
-Within one step: ConvTranspose, ReduceMean, Conv or Gemm with an activation that clips inside the quantised range; all
-float there.
+Within one step: ConvTranspose, Conv or Gemm with an activation that clips inside the quantised range, and what sums in
+an order of its own or calls functions of the C library: reductions, normalisations, LRN, the other functions of one
+tensor; all float there.
+
+Codes of 16 bits have no integer kernels there: within one step. Floats are float16 between operators, so within the
+rounding of half precision. Movements, comparisons, logic, and arithmetic and casts between int32, int64 and bool are
+exact; other functions take integers through float32, which holds them up to 2**24.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npu_backend.graph import Quantization, Tensor
+from npu_backend.graph import NUMBERS, Quantization, Tensor
 
 Array = npt.NDArray[np.generic]
 IntegerArray = npt.NDArray[np.integer]
@@ -105,6 +110,15 @@ def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
         if dtype.kind == "b":
             return np.asarray(real != 0)
         return np.where(np.isnan(real), dtype.type(np.nan), to_half(real) if dtype == np.float16 else real)
+
+
+def convert(values: npt.NDArray[Any], x: Tensor, y: Tensor) -> Array:
+    """Elements of `x` as elements of `y`, through float32; plain integers to each other exactly, what does not fit
+    wraps, as ONNX Runtime's Cast.
+    """
+    if x.dtype in NUMBERS and y.dtype in NUMBERS:
+        return values.astype(y.dtype)
+    return encode(decode(values, x.quantization), y)
 
 
 def to_half(values: npt.ArrayLike) -> npt.NDArray[np.float16]:

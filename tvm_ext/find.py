@@ -10,8 +10,8 @@ import tvm
 from tvm import relax
 
 from npu_backend.graph import CODES, FLOATS
+from tvm_ext.before_codes import before_codes
 from tvm_ext.candidates import Candidate, coding, fits_form, needs_float, plain, quantized
-from tvm_ext.enclosed import between_codes
 from tvm_ext.matching import CODING, Match, Program, dtype_of, first_refusal, is_call, variables_in
 from tvm_ext.nodes import COMMON, ENTRIES
 from tvm_ext.onnx_origin import origins
@@ -36,7 +36,7 @@ def find_matches(program: Program) -> Findings:
             finder.search(variable, quantized)
         elif dtype_of_tensor(variable) in CODES:
             finder.search(variable, plain)
-    finder.search_between_codes()
+    finder.search_before_codes()
     for variable in program.order:
         finder.search(variable, plain)
     inner = frozenset(finder.found)
@@ -69,8 +69,8 @@ class _Finder:
         if candidate is not None:
             self._take(variable, candidate)
 
-    def search_between_codes(self) -> None:
-        """Takes the float operators that begin and end in codes."""
+    def search_before_codes(self) -> None:
+        """Takes the float operators that end in codes."""
         candidates: dict[relax.Var, Candidate] = {}
         inside: set[relax.Var] = set()
         for search in (quantized, plain):
@@ -82,8 +82,8 @@ class _Finder:
                 if candidate is not None:
                     candidates[variable] = candidate
                     inside.update(candidate.match.inside)
-        for variable, candidate in between_codes(self.program, candidates, frozenset(self.taken)).items():
-            self._take(variable, Candidate(replace(candidate.match, between_codes=True), candidate.entry))
+        for variable, candidate in before_codes(self.program, candidates, frozenset(self.taken)).items():
+            self._take(variable, Candidate(replace(candidate.match, before_codes=True), candidate.entry))
 
     def _take(self, variable: relax.Var, candidate: Candidate) -> None:
         self.found[variable] = candidate

@@ -54,10 +54,10 @@ class Lowering:
         """Element type of what the match defines.
 
         Vectors and numbers stay float32: they cost nothing, and are often scales, which half precision cannot hold. So
-        do floats between codes, as ONNX Runtime computes them.
+        do floats that end in codes, as ONNX Runtime computes them.
         """
         dtype = dtype_of(match.root)
-        if dtype == "float32" and len(match.output_shape) >= _SMALLEST_HALF_RANK and not match.between_codes:
+        if dtype == "float32" and len(match.output_shape) >= _SMALLEST_HALF_RANK and not match.before_codes:
             dtype = "float16"
         return ElementType(dtype, match.output_codes)
 
@@ -71,7 +71,7 @@ class Lowering:
 
     def inner_type(self, match: Match) -> ElementType:
         """Element type between the steps of one operator: float32 where codes follow, which may have 16 bits."""
-        return ElementType("float32") if match.output_codes or match.between_codes else HALF
+        return ElementType("float32") if match.output_codes or match.before_codes else HALF
 
     def read(self, match: Match, index: int = 0) -> str:
         """The tensor of an operand as it is stored."""
@@ -125,7 +125,7 @@ class Lowering:
         """
         values, codes = shared_codes(operand, dtype_of(match.root)) or (values_of(operand), None)
         large = values.ndim >= _SMALLEST_HALF_RANK and values.size > 1
-        if values.dtype == np.float32 and large and not (match.between_codes or _is_coded(match)):
+        if values.dtype == np.float32 and large and not (match.before_codes or _is_coded(match)):
             values = to_half(values)
         return self.builder.constant_tensor(f"{match.node.name}.{label}", values.reshape(shape), codes)
 

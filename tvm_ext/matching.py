@@ -93,7 +93,7 @@ class Match:
 
     `nodes`: the ONNX nodes it replaces, first the one that computes. `operands`: what that node reads, in ONNX's order.
     `inside`: the variables that vanish into it. `activation`: a Relu or Clip that follows before the quantise.
-    `between_codes`: its floats begin at codes and end in codes, so that their precision shows in single steps.
+    `before_codes`: its floats end in codes, so that their precision shows in single steps.
     """
 
     program: Program
@@ -102,7 +102,7 @@ class Match:
     operands: tuple[Operand | None, ...]
     inside: tuple[relax.Var, ...]
     activation: onnx.NodeProto | None = None
-    between_codes: bool = False
+    before_codes: bool = False
 
     @property
     def node(self) -> onnx.NodeProto:

@@ -15,7 +15,8 @@ from npu_backend.machine import load_machine
 from npu_backend.runtime import Emulator
 from tests.e2e.networks import assert_equal, noise, program_of
 from tests.e2e.onnx_runtime import outputs_of, with_outputs
-from tvm_ext.driver import CompiledModel, PackageRunner, compile_model
+from tvm_ext.accuracy import Accuracy
+from tvm_ext.driver import CompiledModel, PackageRunner, compile_model, import_model
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +24,7 @@ MACHINE = "exynos2100"
 STRATEGY = "base"
 # Of the largest output: the host's float operators are TVM's here and ONNX Runtime's there.
 FLOAT_TOLERANCE = 1e-5
+LEAST_COSINE = 0.99999
 
 
 def real(*names: str) -> list[Path]:
@@ -95,6 +97,22 @@ def test_resnet_outputs(resnet_model, resnet, seed):
     assert got.keys() == expected.keys()
     for name, wanted in expected.items():
         np.testing.assert_allclose(got[name], wanted, rtol=0, atol=FLOAT_TOLERANCE * np.abs(wanted).max())
+
+
+def test_resnet_runs_whole_where_floats_are_computed(resnet_model):
+    """Its float ends too: in float32 in front of the codes, in half precision behind them."""
+    parts = import_model(*real("resnet50_qint8"), computes_float=True).partitioned
+    assert parts.host_ops == ()
+    (graph,) = parts.graphs.values()
+    feed = spectrogram(resnet_model, 0)
+    (expected,) = outputs_of(resnet_model, [feed])
+    with Emulator(program_of(graph, load_machine("mesh16").take(4), STRATEGY)) as emulator:
+        got = emulator.run(feed, check=True)
+    for name, wanted in expected.items():
+        accuracy = Accuracy()
+        accuracy.add(wanted, got[name])
+        assert accuracy.cosine is not None
+        assert accuracy.cosine > LEAST_COSINE
 
 
 @pytest.fixture(scope="module")

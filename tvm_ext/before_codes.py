@@ -1,7 +1,8 @@
-"""Float operators that stand between quantised ones: they begin at codes and end in codes.
+"""Float operators that end in codes, between quantised ones or in front of them.
 
-The vector engine of every machine computes in float32, so they need not leave an NPU whose MAC array multiplies no
-floats; and what they compute is rounded to codes in the end, so it is kept in float32, as ONNX Runtime has it.
+What they compute is rounded to codes in the end, where half precision would show in single steps: it is kept in
+float32, as ONNX Runtime has it. The vector engine of every machine computes so; where the MAC array multiplies no
+floats, those that begin at codes too need not leave the NPU.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ def multiplies_floats(candidate: Candidate) -> bool:
     return any(each.dequantize is None if each.is_computed else constant_codes(each) is None for each in factors)
 
 
-def between_codes(
+def before_codes(
     program: Program, candidates: Mapping[relax.Var, Candidate], taken: frozenset[relax.Var]
 ) -> dict[relax.Var, Candidate]:
-    """Those of the candidates (by root) whose floats all come from codes and end in codes on the NPU.
+    """Those of the candidates (by root) whose floats end in codes on the NPU and, unless the machine computes in float,
+    all come from codes there.
 
     `taken`: variables of operators that the NPU runs already.
     """
@@ -36,7 +38,8 @@ def between_codes(
         inside = {variable for candidate in kept.values() for variable in candidate.match.inside}
         here = kept.keys() | inside | taken
         closed = {root: candidate for root, candidate in kept.items()
-                  if _begins_here(candidate, here) and _ends_here(program, candidate, here)}  # fmt: skip
+                  if _ends_here(program, candidate, here)
+                  and (program.computes_float or _begins_here(candidate, here))}  # fmt: skip
         if len(closed) == len(kept):
             return closed
         kept = closed

@@ -1,4 +1,4 @@
-"""Float operators between quantised ones: on the NPU of every machine, in float32; those that escape are not."""
+"""Float operators that end in codes: in float32 on the NPU, of every machine where they begin at codes too."""
 
 from __future__ import annotations
 
@@ -52,3 +52,29 @@ def test_movement_at_the_end_is_of_codes() -> None:
     del model.graph.node[:]
     model.graph.node.extend(kept)
     assert partition(clean(model)).host_ops == ()
+
+
+def headed() -> onnx.ModelProto:
+    """A float head that spreads the input over the codes' range, and a quantised operator behind it."""
+    m = Model("head")
+    x = m.input(2, 5, 12)
+    low, high = (m.op(op, x, axes=[-1]) for op in ("ReduceMin", "ReduceMax"))
+    y = m.op("Relu", m.op("Div", m.op("Sub", x, low), m.op("Sub", high, low)))
+    return by_hand(m.build(y), inside=False)
+
+
+def test_a_head_in_front_of_codes_is_exact_where_floats_are_computed() -> None:
+    model = headed()
+    first = next(node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "x0")
+    for node in model.graph.node:
+        # The input reaches the head as it is.
+        node.input[:] = ["x0" if name == "x0.decoded" else name for name in node.input]
+    model.graph.node.remove(first)
+    model.graph.node.remove(next(node for node in model.graph.node if node.input[0] == "x0.codes"))
+    parts = partition(clean(model), computes_float=True)
+    assert parts.host_ops == ()
+    (graph,) = parts.graphs.values()
+    assert "float16" not in {tensor.dtype for tensor in graph.tensors.values()}
+    (feed,) = feeds(model)
+    (expected,) = by_onnx_runtime(model, feed)
+    np.testing.assert_array_equal(next(iter(evaluate(graph, feed).values())), expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +33,8 @@ CLOSE, CLOSE_DETECTOR = (0.9999, 0.01), (0.9998, 0.3)
 ROUNDING_SLACK_DB = 2.0
 # Its conditions are settled before it is compiled; the NPU has no recurrent operator, which the third spells out.
 HOST_OPERATORS = {"silero_vad": {"LSTM"}, "silero_vad_16k": {"LSTM"}}
+# A group of its filters takes more than half of a smaller scratchpad.
+SPACIOUS = {"light_bvlc_alexnet": HALF[0]}
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,24 @@ def prepare(entry: ZooModel, form: str, shapes: Shapes, folder: Path) -> Prepare
 def plans(names, machines):
     """(name, machine, cores), model by model so that a process imports each once."""
     for index, name in enumerate(names):
-        for machine, cores in machines if name in THOROUGH else machines[index % 3 :][:1]:
+        one = (SPACIOUS.get(name, machines[index % 3]),)
+        for machine, cores in machines if name in THOROUGH else one:
             quick = name == QUICK and cores > 1
             yield pytest.param(name, machine, cores, id=f"{name}-{machine}-{cores}",
                                marks=() if quick else pytest.mark.slow)  # fmt: skip
 
 
-def outputs_on(network: Prepared, machine: str, cores: int) -> dict[str, np.ndarray]:
-    """Of the emulator, checked and then on two threads; of the package where operators stay on the host."""
+def outputs_on(network: Prepared, machine: str, cores: int, *, check: bool = True) -> dict[str, np.ndarray]:
+    """Of the emulator, on two threads and (`check`) with its checks; of the package where operators are on the host."""
     chosen, parts = load_machine(machine).take(cores), network.front.partitioned
     if not parts.host_ops:
         (graph,) = parts.graphs.values()
         with Emulator(program_of(graph, chosen, STRATEGY)) as emulator:
-            checked = emulator.run(network.feed, check=True)
-            assert_equal(emulator.run(network.feed, threads=2), checked)
+            outputs = emulator.run(network.feed, threads=2)
+            if check:
+                assert_equal(emulator.run(network.feed, check=True), outputs)
             # Where an Identity is the last operator, the output is called otherwise.
-            return dict(zip(network.expected, checked.values())) if len(checked) == 1 else checked
+            return dict(zip(network.expected, outputs.values())) if len(outputs) == 1 else outputs
     compiled = compile_imported(network.front, machine=machine, cores=cores, strategy=STRATEGY,
                                 compile_graph=lambda graph: program_of(graph, chosen, STRATEGY))  # fmt: skip
     with PackageRunner(compiled.package) as runner:
@@ -122,7 +126,8 @@ def test_codes_are_equal(name, machine, cores, folder):
 def test_half_precision_is_close(name, machine, cores, folder):
     network = prepared(name, "float16", folder)
     assert {op.op for op in network.front.partitioned.host_ops} == HOST_OPERATORS.get(name, set())
-    outputs = outputs_on(network, machine, cores)
+    # The light networks have no smaller size.
+    outputs = outputs_on(network, machine, cores, check=bool(ZOO[name].small_shapes))
     assert_close(outputs, network.expected, CLOSE_DETECTOR if name.endswith("_det") else CLOSE)
     if (LIGHT / f"{name}.onnx").exists():
         ((output, _),) = outputs.items()
@@ -139,7 +144,7 @@ def test_exported_graphs_round_no_more_than_they_must(path, tmp_path):
     network = prepare(exported(path), "float16", {}, tmp_path)
     assert network.front.partitioned.host_ops == ()
     machine, cores = HALF[EXPORTED_ORDER.index(path.stem) % 3]
-    outputs = outputs_on(network, machine, cores)
+    outputs = outputs_on(network, machine, cores, check=False)
     halves = run_session(session_of(with_halves(with_weights(path)).SerializeToString(), "the tests"), network.feed)
     for name, wanted in network.expected.items():
         ours, least = accuracy_of(wanted, outputs[name]), accuracy_of(wanted, halves[name])
@@ -151,7 +156,7 @@ def test_exported_graphs_round_no_more_than_they_must(path, tmp_path):
 def test_batch_of_sentences(folder):
     """A batch larger than one, and its sentences in another order."""
     network = prepared("minilm", "float16", folder)
-    rows = outputs_on(network, "mesh16", 4)["sentence_embedding"]
+    rows = outputs_on(network, "mesh16", 4, check=False)["sentence_embedding"]
     assert len(rows) > 1
-    turned = Prepared(network.front, {name: value[::-1].copy() for name, value in network.feed.items()}, {})
-    assert_equal(outputs_on(turned, "mesh16", 4), {"sentence_embedding": rows[::-1]})
+    turned = replace(network, feed={name: value[::-1].copy() for name, value in network.feed.items()})
+    assert_equal(outputs_on(turned, "mesh16", 4, check=False), {"sentence_embedding": rows[::-1]})

@@ -33,8 +33,6 @@ CLOSE, CLOSE_DETECTOR = (0.9999, 0.01), (0.9998, 0.3)
 ROUNDING_SLACK_DB = 2.0
 # Its conditions are settled before it is compiled; the NPU has no recurrent operator, which the third spells out.
 HOST_OPERATORS = {"silero_vad": {"LSTM"}, "silero_vad_16k": {"LSTM"}}
-# A group of its filters takes more than half of a smaller scratchpad.
-SPACIOUS = {"light_bvlc_alexnet": HALF[0]}
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,7 @@ def prepare(entry: ZooModel, form: str, shapes: Shapes, folder: Path) -> Prepare
 def plans(names, machines):
     """(name, machine, cores), model by model so that a process imports each once."""
     for index, name in enumerate(names):
-        one = (SPACIOUS.get(name, machines[index % 3]),)
-        for machine, cores in machines if name in THOROUGH else one:
+        for machine, cores in machines if name in THOROUGH else machines[index % 3 :][:1]:
             quick = name == QUICK and cores > 1
             yield pytest.param(name, machine, cores, id=f"{name}-{machine}-{cores}",
                                marks=() if quick else pytest.mark.slow)  # fmt: skip

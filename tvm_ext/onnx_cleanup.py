@@ -1,7 +1,7 @@
 """ONNX-level preparation for TVM's importer, shared by the TVM generations.
 
 Every node gets a unique name (the origin of NPU operators in reports), QOperator forms become QDQ, constants fold, and
-what ONNX Runtime's quantiser shares between consumers is given to each of them, so that patterns can match.
+what ONNX Runtime's quantiser shares between consumers is given to each of them, which takes its own in.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def split_to_slices(nodes: Nodes, constants: Constants, shapes: ShapeMap) -> Nod
 
 
 def duplicate_dequantize(nodes: Nodes, pinned: frozenset[str]) -> Nodes:
-    """One DequantizeLinear per use, so that each consumer can take its own into a pattern."""
+    """One DequantizeLinear per use, so that each consumer takes its own into a match."""
     uses = Counter(name for node in nodes for name in node.input)
     copies: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:

@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-# Folding stops at DequantizeLinear: a weight must reach the patterns as codes and scale.
+# Folding stops at DequantizeLinear: a weight must reach the matches as codes and scale.
 _FOLDABLE = frozenset((
     "Add", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather",
     "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Pow", "QuantizeLinear", "Range",

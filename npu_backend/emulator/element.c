@@ -88,13 +88,20 @@ F16C static void read_halves READ_PARAMETERS {
 }
 
 /* Finite values stay finite; every NaN becomes 0x7E00. */
-F16C static __m128i to_halves(__m256 values) {
-    const __m256 sign = _mm256_set1_ps(-0.0f), largest = _mm256_set1_ps(65504.0f);
-    const __m256 bounded = _mm256_max_ps(_mm256_min_ps(values, largest), _mm256_xor_ps(largest, sign));
-    const __m256 is_finite = _mm256_cmp_ps(_mm256_andnot_ps(sign, values), _mm256_set1_ps(INFINITY), _CMP_LT_OQ);
+F16C static __m256 bound_halves(__m256 values, __m256 magnitude) {
+    const __m256 largest = _mm256_or_ps(_mm256_set1_ps(65504.0f), _mm256_xor_ps(values, magnitude));
+    const __m256 is_finite = _mm256_cmp_ps(magnitude, _mm256_set1_ps(INFINITY), _CMP_LT_OQ);
     const __m256 is_nan = _mm256_cmp_ps(values, values, _CMP_UNORD_Q);
-    const __m256 special = _mm256_blendv_ps(values, _mm256_set1_ps(NPU_NAN), is_nan);
-    return _mm256_cvtps_ph(_mm256_blendv_ps(special, bounded, is_finite), _MM_FROUND_TO_NEAREST_INT);
+    const __m256 bounded = _mm256_blendv_ps(values, largest, is_finite);
+    return _mm256_blendv_ps(bounded, _mm256_set1_ps(NPU_NAN), is_nan);
+}
+
+F16C static __m128i to_halves(__m256 values) {
+    const __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), values);
+    const __m256 is_beyond = _mm256_cmp_ps(magnitude, _mm256_set1_ps(65504.0f), _CMP_NLE_UQ);
+    if (_mm256_movemask_ps(is_beyond) != 0)
+        values = _mm256_blendv_ps(values, bound_halves(values, magnitude), is_beyond);
+    return _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT);
 }
 
 F16C static void write_halves WRITE_PARAMETERS {

@@ -71,8 +71,10 @@ NPU_INLINE size_t npu_block_lanes(size_t left) {
 /* Elements first to n - 1 of a row, no more than NPU_LANES of them, to NPU_LANES values; 0 after the last. */
 NPU_INLINE void npu_read_block(const npu_element *from, const uint8_t *row, size_t first, size_t n, float *values) {
     const size_t lanes = npu_block_lanes(n - first);
+    if (lanes < NPU_LANES) {
+        memset(values, 0, NPU_LANES * sizeof *values); /* all of them: a known number is a few vectors */
+    }
     from->read(from, row + first * from->bytes, lanes, values);
-    memset(values + lanes, 0, (NPU_LANES - lanes) * sizeof *values);
 }
 
 NPU_INLINE void npu_write_block(const npu_element *to, const float *values, size_t first, size_t n, uint8_t *row) {

@@ -73,13 +73,10 @@ static void open_input(npu_strip *strip, const float_copy *copy, float *floats, 
     strip->column_bytes = op->input_column_bytes;
     if (op->input_type != NPU_TYPE_FLOAT16) return;
     const uint64_t pixel = op->input_channels, row = pixel * copy->columns;
-    const int is_dense = op->input_column_bytes == pixel * sizeof(uint16_t);
-    const uint64_t pieces = is_dense ? 1 : copy->columns;
     const npu_element half = npu_element_of(NPU_TYPE_FLOAT16, 1.0f, 0, level);
     for (uint64_t y = 0; y < copy->rows && copy->bytes > 0; y++)
-        for (uint64_t x = 0; x < pieces; x++)
-            half.read(&half, strip->input + y * op->input_row_bytes + x * op->input_column_bytes, row / pieces,
-                      floats + y * row + x * pixel);
+        npu_read_pixels(&half, strip->input + y * op->input_row_bytes, op->input_column_bytes, copy->columns, pixel,
+                        floats + y * row);
     strip->input = (const uint8_t *)floats;
     strip->row_bytes = row * sizeof(float);
     strip->column_bytes = pixel * sizeof(float);

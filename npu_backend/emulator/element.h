@@ -81,4 +81,21 @@ NPU_INLINE void npu_write_block(const npu_element *to, const float *values, size
     to->write(to, values, npu_block_lanes(n - first), row + first * to->bytes);
 }
 
+/* `pixels` of so many channels, `step_bytes` apart, and dense as floats. */
+NPU_INLINE void npu_read_pixels(const npu_element *from, const uint8_t *at, size_t step_bytes, size_t pixels,
+                                size_t channels, float *values) {
+    const size_t together = step_bytes == channels * from->bytes ? pixels : 1;
+    for (size_t pixel = 0; pixel < pixels; pixel += together) {
+        from->read(from, at + pixel * step_bytes, together * channels, values + pixel * channels);
+    }
+}
+
+NPU_INLINE void npu_write_pixels(const npu_element *to, const float *values, size_t step_bytes, size_t pixels,
+                                 size_t channels, uint8_t *at) {
+    const size_t together = step_bytes == channels * to->bytes ? pixels : 1;
+    for (size_t pixel = 0; pixel < pixels; pixel += together) {
+        to->write(to, values + pixel * channels, together * channels, at + pixel * step_bytes);
+    }
+}
+
 #endif

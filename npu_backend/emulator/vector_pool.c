@@ -50,9 +50,17 @@ static taps clip_taps(int64_t start, uint32_t kernel, uint32_t dilation, uint32_
     return inside;
 }
 
-static window window_at(const npu_pool *op, const uint8_t *input, taps rows, uint32_t column) {
-    taps columns = clip_taps((int64_t)column * op->stride_width - op->pad_left, op->kernel_width, op->dilation_width,
-                             op->input_width, op->counted_width);
+static taps rows_of(const npu_pool *op, uint32_t row) {
+    return clip_taps((int64_t)row * op->stride_height - op->pad_top, op->kernel_height, op->dilation_height,
+                     op->input_height, op->counted_height);
+}
+
+static taps columns_of(const npu_pool *op, uint32_t column) {
+    return clip_taps((int64_t)column * op->stride_width - op->pad_left, op->kernel_width, op->dilation_width,
+                     op->input_width, op->counted_width);
+}
+
+static window window_at(const npu_pool *op, const uint8_t *input, taps rows, taps columns) {
     window at = {input, rows.count, columns.count, 0, 0, 1.0f};
     at.row_step = (size_t)op->dilation_height * op->input_row_bytes;
     at.column_step = (size_t)op->dilation_width * op->input_column_bytes;
@@ -115,12 +123,6 @@ NPU_INLINE void average_body(const window *at, size_t channels, const average *c
 #undef AVERAGE
 }
 
-typedef struct {
-    npu_element from;
-    npu_element to;
-    uint32_t function;
-} elements;
-
 NPU_INLINE void take_tap(uint32_t function, const float *restrict tap, size_t lanes, float *restrict results) {
     for (size_t lane = 0; lane < lanes; ++lane) {
         const float a = results[lane], b = tap[lane];
@@ -131,36 +133,33 @@ NPU_INLINE void take_tap(uint32_t function, const float *restrict tap, size_t la
     }
 }
 
-NPU_INLINE void element_lanes(const window *at, size_t channel, size_t lanes, const elements *k, uint8_t *output) {
-    float results[NPU_LANES], values[NPU_LANES];
+NPU_INLINE void float_lanes(const window *at, size_t channel, size_t lanes, uint32_t function, float *output) {
+    float results[NPU_LANES];
     for (size_t lane = 0; lane < lanes; ++lane) {
-        results[lane] = k->function == NPU_POOL_MAXIMUM ? -INFINITY : 0.0f;
+        results[lane] = function == NPU_POOL_MAXIMUM ? -INFINITY : 0.0f;
     }
     for (size_t row = 0; row < at->rows; ++row) {
         for (size_t column = 0; column < at->columns; ++column) {
             const uint8_t *tap = at->first + row * at->row_step + column * at->column_step;
-            k->from.read(&k->from, tap + channel * k->from.bytes, lanes, values);
-            take_tap(k->function, values, lanes, results);
+            take_tap(function, (const float *)(const void *)tap + channel, lanes, results);
         }
     }
-    const int is_average = k->function == NPU_POOL_AVERAGE_VALID || k->function == NPU_POOL_AVERAGE_WINDOW;
+    const int is_average = function == NPU_POOL_AVERAGE_VALID || function == NPU_POOL_AVERAGE_WINDOW;
     const float divisor = is_average ? at->count : 1.0f;
     for (size_t lane = 0; lane < lanes; ++lane) {
-        results[lane] = k->function == NPU_POOL_L2 ? sqrtf(results[lane]) : results[lane] / divisor;
+        output[lane] = function == NPU_POOL_L2 ? sqrtf(results[lane]) : results[lane] / divisor;
     }
-    k->to.write(&k->to, results, lanes, output + channel * k->to.bytes);
 }
 
-NPU_INLINE void element_body(const window *at, size_t channels, const elements *constants, uint8_t *output) {
-    const elements k = *constants;
+NPU_INLINE void floats_body(const window *at, size_t channels, uint32_t function, float *output) {
     size_t channel = 0;
     for (; channels - channel >= NPU_LANES; channel += NPU_LANES) {
-        element_lanes(at, channel, NPU_LANES, &k, output);
+        float_lanes(at, channel, NPU_LANES, function, output + channel);
     }
-    element_lanes(at, channel, channels - channel, &k, output);
+    float_lanes(at, channel, channels - channel, function, output + channel);
 }
 
-NPU_LEVELS(element, (const window *at, size_t channels, const elements *k, uint8_t *output), (at, channels, k, output))
+NPU_LEVELS(floats, (const window *at, size_t channels, uint32_t function, float *output), (at, channels, function, output))
 NPU_LEVELS(maximum, (const window *at, size_t channels, const average *k, uint8_t *output),
            (at, channels, k, output))
 NPU_LEVELS(average, (const window *at, size_t channels, const average *k, uint8_t *output),
@@ -182,29 +181,89 @@ static int is_on_bytes(const npu_pool *op) {
                                              : is_average && op->dilation_height == 1 && op->dilation_width == 1);
 }
 
-static void reduce_window(const npu_pool *op, const window *at, const average *k, uint8_t *output, uint32_t level) {
-    if (!is_on_bytes(op)) {
-        const elements any = {NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level), op->function};
-        element_levels[level - 1](at, op->output_channels, &any, output);
-    } else if (op->function == NPU_POOL_MAXIMUM) {
-        maximum_levels[level - 1](at, op->output_channels, k, output);
-    } else {
-        average_levels[level - 1](at, op->output_channels, k, output);
+static void pool_bytes(const npu_pool *op, uint8_t *spm, uint32_t level) {
+    const average k = prepare(op);
+    const int is_maximum = op->function == NPU_POOL_MAXIMUM;
+    for (uint32_t row = 0; row < op->output_height; ++row) {
+        uint8_t *output = spm + op->output + (size_t)row * op->output_row_bytes;
+        const taps rows = rows_of(op, row);
+        for (uint32_t column = 0; column < op->output_width; ++column, output += op->output_column_bytes) {
+            const window at = window_at(op, spm + op->input, rows, columns_of(op, column));
+            (is_maximum ? maximum_levels : average_levels)[level - 1](&at, op->output_channels, &k, output);
+        }
     }
 }
 
-npu_status npu_execute_pool(const npu_pool *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
-    (void)scratch;
-    average k = prepare(op);
-    for (uint32_t row = 0; row < op->output_height; ++row) {
-        uint8_t *output = spm + op->output + (size_t)row * op->output_row_bytes;
-        taps rows = clip_taps((int64_t)row * op->stride_height - op->pad_top, op->kernel_height, op->dilation_height,
-                              op->input_height, op->counted_height);
-        for (uint32_t column = 0; column < op->output_width; ++column) {
-            window at = window_at(op, spm + op->input, rows, column);
-            reduce_window(op, &at, &k, output, level);
-            output += op->output_column_bytes;
+/* The columns of the input that some window reads; beyond them may lie what is no memory. */
+static taps read_columns(const npu_pool *op) {
+    int64_t low = op->input_width, high = 0;
+    for (uint32_t column = 0; column < op->output_width; ++column) {
+        const taps inside = columns_of(op, column);
+        const int64_t end = inside.position + ((int64_t)inside.count - 1) * op->dilation_width + 1;
+        if (inside.count > 0) {
+            low = inside.position < low ? inside.position : low;
+            high = end > high ? end : high;
         }
     }
+    taps read = {0, high > low ? (size_t)(high - low) : 0, high > low ? low : 0, 0};
+    return read;
+}
+
+typedef struct {
+    npu_pool op;      /* as its windows lie in `image` */
+    npu_element from;
+    npu_element to;
+    taps read;        /* columns */
+    float *image;     /* the rows that a window reads */
+    float *results;   /* a row of the output */
+} float_pool;
+
+static void read_rows(const npu_pool *op, const uint8_t *input, const taps *rows, const float_pool *k) {
+    const size_t channels = op->output_channels, first = (size_t)k->read.position;
+    for (size_t i = 0; i < rows->count; ++i) {
+        const size_t y = (size_t)rows->position + i * op->dilation_height;
+        npu_read_pixels(&k->from, input + y * op->input_row_bytes + first * op->input_column_bytes,
+                        op->input_column_bytes, k->read.count, channels,
+                        k->image + (i * op->input_width + first) * channels);
+    }
+}
+
+static void pool_rows(const npu_pool *op, uint8_t *spm, const float_pool *k, uint32_t level) {
+    const size_t channels = op->output_channels;
+    for (uint32_t row = 0; row < op->output_height; ++row) {
+        taps rows = rows_of(op, row);
+        read_rows(op, spm + op->input, &rows, k);
+        rows.position = 0;
+        for (uint32_t column = 0; column < op->output_width; ++column) {
+            const window at = window_at(&k->op, (const uint8_t *)k->image, rows, columns_of(op, column));
+            floats_levels[level - 1](&at, channels, op->function, k->results + column * channels);
+        }
+        npu_write_pixels(&k->to, k->results, op->output_column_bytes, op->output_width, channels,
+                         spm + op->output + (size_t)row * op->output_row_bytes);
+    }
+}
+
+/* An element becomes a float once a row of the output, however many windows read it. */
+static npu_status pool_floats(const npu_pool *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    const size_t pixel_bytes = op->output_channels * sizeof(float), row_bytes = pixel_bytes * op->input_width;
+    const size_t rows = op->kernel_height < op->input_height ? op->kernel_height : op->input_height;
+    uint8_t *space = npu_scratch_reserve(scratch, rows * row_bytes + pixel_bytes * op->output_width);
+    if (space == NULL) {
+        return NPU_OUT_OF_MEMORY;
+    }
+    float_pool k = {*op, NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level), read_columns(op),
+                    (float *)(void *)space, (float *)(void *)(space + rows * row_bytes)};
+    k.op.input_row_bytes = (uint32_t)row_bytes;
+    k.op.input_column_bytes = (uint32_t)pixel_bytes;
+    k.op.dilation_height = 1;
+    pool_rows(op, spm, &k, level);
+    return NPU_OK;
+}
+
+npu_status npu_execute_pool(const npu_pool *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    if (!is_on_bytes(op)) {
+        return pool_floats(op, spm, scratch, level);
+    }
+    pool_bytes(op, spm, level);
     return NPU_OK;
 }

@@ -61,6 +61,8 @@ static int check_taps(const context *at, const npu_resize *op) {
     int64_t low = op->function == NPU_RESIZE_BILINEAR ? 2 : 1;
     int64_t high = op->function == NPU_RESIZE_SEPARABLE ? MAX_KERNEL : low;
     return between(at, "row_taps", op->row_taps, low, high) && between(at, "column_taps", op->column_taps, low, high) &&
+           ((double)op->row_taps * op->input_width * op->channels <= MAX_PIXELS ||
+            refuse(at, "row_taps times the elements of a row are beyond 2^26")) &&
            (op->function != NPU_RESIZE_NEAREST || op->input_type == op->output_type ||
             refuse(at, "nearest takes one type to another"));
 }

@@ -1,18 +1,12 @@
 /* RESIZE: interpolation whose sources and weights stand in tables. */
 #include "element.h"
 
-typedef struct {
-    npu_element input;
-    npu_element output;
-} elements;
-
 /* A row of a table: source positions, then their weights. */
 typedef struct {
     const uint8_t *entry;
     uint32_t count;
     uint32_t origin;
     uint32_t length; /* positions that are present from the origin on */
-    size_t step_bytes;
 } taps;
 
 NPU_INLINE float weight_of(const taps *axis, uint32_t tap) {
@@ -20,11 +14,11 @@ NPU_INLINE float weight_of(const taps *axis, uint32_t tap) {
 }
 
 /* The table is data: a source that is not present is taken for its nearest one. */
-NPU_INLINE size_t offset_of(const taps *axis, uint32_t tap) {
+NPU_INLINE size_t place_of(const taps *axis, uint32_t tap) {
     uint32_t position;
     memcpy(&position, axis->entry + 4 * (size_t)tap, sizeof position);
     uint32_t inside = position < axis->origin ? 0 : position - axis->origin;
-    return (inside < axis->length ? inside : axis->length - 1) * axis->step_bytes;
+    return inside < axis->length ? inside : axis->length - 1;
 }
 
 static int is_outside(const taps *axis) {
@@ -36,122 +30,151 @@ static int is_outside(const taps *axis) {
     return 1;
 }
 
-NPU_INLINE void add_product(const uint8_t *from, const npu_element *element, float weight, size_t lanes, float *sum) {
-    float values[NPU_LANES];
-    element->read(element, from, lanes, values);
+/* What the pixels of an output row share. */
+typedef struct {
+    taps row;
+    const float *lines; /* the row's sources, one after another */
+    size_t pitch;       /* floats of a line */
+    size_t channels;
+} sources;
+
+NPU_INLINE const float *pixel_at(const sources *from, uint32_t line, const taps *column, uint32_t tap) {
+    return from->lines + line * from->pitch + place_of(column, tap) * from->channels;
+}
+
+#define PIXEL (const sources *from, const taps *column, float *restrict to)
+
+/* The weights' products first. */
+NPU_INLINE void bilinear_body PIXEL {
+    const float top = weight_of(&from->row, 0), bottom = weight_of(&from->row, 1);
+    const float left = weight_of(column, 0), right = weight_of(column, 1);
+    const float weights[4] = {left * top, right * top, left * bottom, right * bottom};
+    const float *a = pixel_at(from, 0, column, 0), *b = pixel_at(from, 0, column, 1);
+    const float *c = pixel_at(from, 1, column, 0), *d = pixel_at(from, 1, column, 1);
+    for (size_t i = 0; i < from->channels; ++i) {
+        to[i] = weights[0] * a[i] + weights[1] * b[i] + weights[2] * c[i] + weights[3] * d[i];
+    }
+}
+
+NPU_INLINE void add_product(float weight, const float *restrict values, size_t lanes, float *restrict sum) {
     for (size_t lane = 0; lane < lanes; ++lane) {
         sum[lane] += weight * values[lane];
     }
 }
 
-/* The weights' products first; -0 as a start leaves the first product as it is. */
-NPU_INLINE void bilinear_lanes(const taps *row, const taps *column, const uint8_t *from, size_t lanes,
-                               const elements *types, uint8_t *to) {
-    float sum[NPU_LANES];
-    for (size_t lane = 0; lane < lanes; ++lane) {
-        sum[lane] = -0.0f;
-    }
-    for (uint32_t i = 0; i < 2; ++i) {
-        for (uint32_t j = 0; j < 2; ++j) {
-            const uint8_t *at = from + offset_of(row, i) + offset_of(column, j);
-            add_product(at, &types->input, weight_of(column, j) * weight_of(row, i), lanes, sum);
-        }
-    }
-    types->output.write(&types->output, sum, lanes, to);
-}
-
 /* A sum of the rows' sums; taps of weight 0 are left out, since they may be absent. */
-NPU_INLINE void separable_lanes(const taps *row, const taps *column, const uint8_t *from, size_t lanes,
-                                const elements *types, uint8_t *to) {
+NPU_INLINE void separable_lanes(const sources *from, const taps *column, size_t first, size_t lanes, float *to) {
     float total[NPU_LANES] = {0.0f};
-    for (uint32_t i = 0; i < row->count; ++i) {
-        float line[NPU_LANES] = {0.0f}, row_weight = weight_of(row, i);
+    for (uint32_t i = 0; i < from->row.count; ++i) {
+        float line[NPU_LANES] = {0.0f}, row_weight = weight_of(&from->row, i);
         if (row_weight == 0.0f) {
             continue;
         }
         for (uint32_t j = 0; j < column->count; ++j) {
             float weight = weight_of(column, j);
             if (weight != 0.0f) {
-                add_product(from + offset_of(row, i) + offset_of(column, j), &types->input, weight, lanes, line);
+                add_product(weight, pixel_at(from, i, column, j) + first, lanes, line);
             }
         }
-        for (size_t lane = 0; lane < lanes; ++lane) {
-            total[lane] += row_weight * line[lane];
-        }
+        add_product(row_weight, line, lanes, total);
     }
-    types->output.write(&types->output, total, lanes, to);
+    memcpy(to + first, total, lanes * sizeof *to);
 }
 
 /* Blocks of fixed width become registers. */
-#define FOR_BLOCKS(function)                                                                              \
-    const elements types = *given;                                                                        \
-    size_t done = 0;                                                                                      \
-    for (; channels - done >= NPU_LANES; done += NPU_LANES) {                                             \
-        function(row, column, from + done * types.input.bytes, NPU_LANES, &types, to + done * types.output.bytes); \
-    }                                                                                                     \
-    for (; channels - done >= 16; done += 16) {                                                           \
-        function(row, column, from + done * types.input.bytes, 16, &types, to + done * types.output.bytes); \
-    }                                                                                                     \
-    function(row, column, from + done * types.input.bytes, channels - done, &types, to + done * types.output.bytes)
-
-#define PIXEL                                                                                               \
-    (const taps *row, const taps *column, const uint8_t *from, size_t channels, const elements *given, uint8_t *to)
-
-NPU_INLINE void bilinear_body PIXEL {
-    FOR_BLOCKS(bilinear_lanes);
-}
-
 NPU_INLINE void separable_body PIXEL {
-    FOR_BLOCKS(separable_lanes);
-}
-
-NPU_LEVELS(bilinear, PIXEL, (row, column, from, channels, given, to))
-NPU_LEVELS(separable, PIXEL, (row, column, from, channels, given, to))
-
-static void nearest PIXEL {
-    memcpy(to, from + offset_of(row, 0) + offset_of(column, 0), channels * given->input.bytes);
-}
-
-static void fill(const elements *types, float value, size_t channels, uint8_t *to) {
-    for (size_t channel = 0; channel < channels; ++channel) {
-        types->output.write(&types->output, &value, 1, to + channel * types->output.bytes);
+    size_t first = 0;
+    for (; from->channels - first >= NPU_LANES; first += NPU_LANES) {
+        separable_lanes(from, column, first, NPU_LANES, to);
     }
-}
-
-typedef void (*pixel_function) PIXEL;
-
-static pixel_function function_of(uint32_t function, uint32_t level) {
-    switch (function) {
-    case NPU_RESIZE_NEAREST: return nearest;
-    case NPU_RESIZE_BILINEAR: return bilinear_levels[level - 1];
-    default: return separable_levels[level - 1];
+    for (; from->channels - first >= 16; first += 16) {
+        separable_lanes(from, column, first, 16, to);
     }
+    separable_lanes(from, column, first, from->channels - first, to);
 }
 
-static taps taps_at(const uint8_t *table, uint32_t index, uint32_t count, uint32_t origin, uint32_t length,
-                    uint32_t step_bytes) {
-    taps axis = {table + (size_t)index * count * NPU_RESIZE_TAP_BYTES, count, origin, length, step_bytes};
+NPU_LEVELS(bilinear, PIXEL, (from, column, to))
+NPU_LEVELS(separable, PIXEL, (from, column, to))
+
+static taps taps_at(const uint8_t *table, uint32_t index, uint32_t count, uint32_t origin, uint32_t length) {
+    taps axis = {table + (size_t)index * count * NPU_RESIZE_TAP_BYTES, count, origin, length};
     return axis;
 }
 
-npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
-    (void)scratch;
-    const elements types = {NPU_ELEMENT(op, input, level), NPU_ELEMENT(op, output, level)};
-    const pixel_function function = function_of(op->function, level);
+static taps row_taps(const npu_resize *op, const uint8_t *spm, uint32_t y) {
+    return taps_at(spm + op->row_table, y, op->row_taps, op->input_row_origin, op->input_height);
+}
+
+static taps column_taps(const npu_resize *op, const uint8_t *spm, uint32_t x) {
+    return taps_at(spm + op->column_table, x, op->column_taps, op->input_column_origin, op->input_width);
+}
+
+static void interpolate_row(const npu_resize *op, const uint8_t *spm, const sources *from, float *to, uint32_t level) {
+    const int row_is_outside = is_outside(&from->row);
+    for (uint32_t x = 0; x < op->output_width; ++x, to += op->channels) {
+        const taps column = column_taps(op, spm, x);
+        if (row_is_outside || is_outside(&column)) {
+            for (uint32_t channel = 0; channel < op->channels; ++channel) {
+                to[channel] = op->extrapolation;
+            }
+        } else if (op->function == NPU_RESIZE_BILINEAR) {
+            bilinear_levels[level - 1](from, &column, to);
+        } else {
+            separable_levels[level - 1](from, &column, to);
+        }
+    }
+}
+
+/* An element becomes a float once for each row of the output that it is a source of. */
+static npu_status interpolate(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    const npu_element input = NPU_ELEMENT(op, input, level), output = NPU_ELEMENT(op, output, level);
+    const size_t pitch = (size_t)op->channels * op->input_width, result = (size_t)op->channels * op->output_width;
+    float *lines = (float *)(void *)npu_scratch_reserve(scratch, (op->row_taps * pitch + result) * sizeof *lines);
+    if (lines == NULL) {
+        return NPU_OUT_OF_MEMORY;
+    }
+    float *to = lines + op->row_taps * pitch;
     for (uint32_t y = 0; y < op->output_height; ++y) {
-        taps row = taps_at(spm + op->row_table, y, op->row_taps, op->input_row_origin, op->input_height,
-                           op->input_row_bytes);
-        int row_is_outside = is_outside(&row);
+        const sources from = {row_taps(op, spm, y), lines, pitch, op->channels};
+        for (uint32_t i = 0; i < op->row_taps; ++i) {
+            npu_read_pixels(&input, spm + op->input + place_of(&from.row, i) * op->input_row_bytes,
+                            op->input_column_bytes, op->input_width, op->channels, lines + i * pitch);
+        }
+        interpolate_row(op, spm, &from, to, level);
+        npu_write_pixels(&output, to, op->output_column_bytes, op->output_width, op->channels,
+                         spm + op->output + (size_t)y * op->output_row_bytes);
+    }
+    return NPU_OK;
+}
+
+static uint8_t *output_pixel(const npu_resize *op, uint8_t *spm, uint32_t y, uint32_t x) {
+    return spm + op->output + (size_t)y * op->output_row_bytes + (size_t)x * op->output_column_bytes;
+}
+
+static void take_nearest(const npu_resize *op, uint8_t *spm, uint32_t level) {
+    const npu_element output = NPU_ELEMENT(op, output, level);
+    for (uint32_t y = 0; y < op->output_height; ++y) {
+        const taps row = row_taps(op, spm, y);
+        const uint8_t *line = spm + op->input + place_of(&row, 0) * op->input_row_bytes;
+        const int row_is_outside = is_outside(&row);
         for (uint32_t x = 0; x < op->output_width; ++x) {
-            taps column = taps_at(spm + op->column_table, x, op->column_taps, op->input_column_origin, op->input_width,
-                                  op->input_column_bytes);
-            uint8_t *to = spm + op->output + (size_t)y * op->output_row_bytes + (size_t)x * op->output_column_bytes;
-            if (row_is_outside || is_outside(&column)) {
-                fill(&types, op->extrapolation, op->channels, to);
-            } else {
-                function(&row, &column, spm + op->input, op->channels, &types, to);
+            const taps column = column_taps(op, spm, x);
+            uint8_t *to = output_pixel(op, spm, y, x);
+            if (!row_is_outside && !is_outside(&column)) {
+                memcpy(to, line + place_of(&column, 0) * op->input_column_bytes, op->channels * output.bytes);
+                continue;
+            }
+            for (uint32_t channel = 0; channel < op->channels; ++channel) {
+                output.write(&output, &op->extrapolation, 1, to + channel * output.bytes);
             }
         }
     }
+}
+
+npu_status npu_execute_resize(const npu_resize *op, uint8_t *spm, npu_scratch *scratch, uint32_t level) {
+    if (op->function != NPU_RESIZE_NEAREST) {
+        return interpolate(op, spm, scratch, level);
+    }
+    take_nearest(op, spm, level);
     return NPU_OK;
 }

@@ -136,6 +136,7 @@ def test_every_opcode_has_a_valid_form() -> None:
         ("RESIZE", {"function": 1}, "row_taps is 1, not in 2..2"),
         ("RESIZE", {"function": 2, "column_taps": 0}, "column_taps is 0"),
         ("RESIZE", {"function": 2, "row_taps": 500}, "spm 0x1000+64000 > 32768"),
+        ("RESIZE", {"function": 2, "row_taps": 60000, "channels": 200}, "row_taps times the elements of a row"),
         ("RESIZE", {"output_type": 1}, "nearest takes one type to another"),
         ("RESIZE", {"input_type": 9}, "input_type is data type 9"),
         ("SOFTMAX", {"counts": (1, 2, 0, 5)}, "a count is 0"),

@@ -14,7 +14,7 @@ from hypothesis import settings
 GOLDEN = Path(__file__).parent / "golden"
 DIFF_LINES = 80
 # So many cases of a test run in `make check`, spread over its table; `make test` runs all.
-FAST_CASES = 40
+FAST_CASES = 10
 GOLDEN_RATIO = 0.6180339887498949
 _FRACTION = re.compile(r"\b\d+\.\d+(?:e-?\d+)?\b")
 

@@ -35,8 +35,7 @@ def _stem(net: NetworkBuilder, image: Feature) -> Feature:
     x = net.conv(x, 64, 3, "conv2b", activation="Relu")
     x = net.max_pool(x, 3, 2, "pool2")
     x = net.conv(x, 80, 1, "conv3b", activation="Relu")
-    x = net.conv(x, 192, 3, "conv4a", padding=0, activation="Relu")
-    return net.max_pool(x, 3, 2, "pool4")
+    return net.conv(x, 192, 3, "conv4a", padding=0, activation="Relu")
 
 
 def _block_35(net: NetworkBuilder, x: Feature, block: str, pool_channels: int) -> Feature:
@@ -106,7 +105,7 @@ def _block_8(net: NetworkBuilder, x: Feature, block: str) -> Feature:
 def inception_v3(input_size: int = 299, seed: int = 0) -> onnx.ModelProto:
     """float32[1, 3, input_size, input_size] `input` to float32[1, 1000] `logits`; input_size 75 or more."""
     net = NetworkBuilder("inception_v3", seed)
-    x = _stem(net, net.input(input_size))
+    x = net.max_pool(_stem(net, net.input(input_size)), 3, 2, "pool4")
     for block, pool_channels in (("mixed5b", 32), ("mixed5c", 64), ("mixed5d", 64)):
         x = _block_35(net, x, block, pool_channels)
     x = _reduction_35_to_17(net, x, "mixed6a")
@@ -117,4 +116,12 @@ def inception_v3(input_size: int = 299, seed: int = 0) -> onnx.ModelProto:
         x = _block_8(net, x, block)
     pooled = net.global_average_pool(x, "head/pool")
     net.output(net.fully_connected(pooled, CLASSES, "classifier/gemm"), "logits", [1, CLASSES])
+    return net.model()
+
+
+def inception_v3_stem(input_size: int = 299, seed: int = 0) -> onnx.ModelProto:
+    """The first five convolutions, of which the paper has a table: to float32[1, 192, 71, 71] `features` at 299."""
+    net = NetworkBuilder("inception_v3_stem", seed)
+    x = _stem(net, net.input(input_size))
+    net.feature_output(x, "features")
     return net.model()

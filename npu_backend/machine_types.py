@@ -37,6 +37,8 @@ class MacArray:
     pixels: PositiveInt
     depthwise_channels: PositiveInt
     depthwise_pixels: PositiveInt
+    # Of every block of output_channels x pixels sums: filling the array and draining its accumulators.
+    fill_cycles: IntFromZero
     # Whether the taps of one kernel row share the input-channel lanes when the channels leave lanes free.
     folds_kernel_width: bool
 

@@ -102,7 +102,7 @@ def core_record(core: Core) -> Record:
         "depthwise_pixels": array.depthwise_pixels, "vector_lanes": core.vector_lanes,
         "matrix_fill_cycles": core.matrix_fill_cycles, "vector_fill_cycles": core.vector_fill_cycles,
         "dma_setup_cycles": core.dma_setup_cycles, "folds_kernel_width": int(array.folds_kernel_width),
-        "spm_banks": core.spm_banks,
+        "spm_banks": core.spm_banks, "array_fill_cycles": array.fill_cycles,
     }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
         u32 dma_setup_cycles
         u32 folds_kernel_width    1: taps of a kernel row share input lanes that the channels leave free
         u32 spm_banks             scratchpad words served a cycle
-        u32 reserved
+        u32 array_fill_cycles     of every block of sums in the array: filling, and draining the accumulators
     """),
     "resource": parse_fields("""
         f64 bytes_per_ns          capacity shared by the flows that cross it

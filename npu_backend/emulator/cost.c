@@ -1,10 +1,14 @@
 /* Cycles of one instruction on one core; those of the vector engine in cost_vector.c.
  *
  * Matrix engine. The array multiplies input channels x output channels x pixels at a time, so each axis is rounded up
- * to its lanes (padding lanes are paid for), once per kernel tap:
+ * to its lanes (padding lanes are paid for), once per kernel tap. A block of sums stays in the array until it is
+ * complete; array_fill is what filling the adder trees and draining the accumulators adds to every block:
  *
- *   CONV       ceil(input_channels / lanes) * ceil(output_channels / lanes) * ceil(pixels / lanes) * taps / rate + fill
- *   DEPTHWISE  ceil(channels / depthwise lanes) * ceil(pixels / depthwise lanes) * taps / rate + fill
+ *   blocks * (ceil(steps of a block / rate) + array_fill) + matrix_fill
+ *
+ *              blocks                                                  steps of a block
+ *   CONV       ceil(output_channels / lanes) * ceil(pixels / lanes)    ceil(input_channels / lanes) * taps
+ *   DEPTHWISE  ceil(channels / depthwise lanes) * ceil(pixels / ...)   taps
  *   MATMUL     as a CONV of one tap: inner for input channels, columns for output channels, rows for pixels; at the
  *              rate of the wider operand, floats and codes times floats at that of float16
  *
@@ -26,6 +30,12 @@ double npu_ceil_divide(double value, double by) {
     return whole < quotient ? whole + 1 : whole;
 }
 
+/* Blocks of sums, and the steps of each at the int8 rate. */
+typedef struct {
+    double blocks;
+    double steps;
+} array_work;
+
 /* Steps through the kernel and the input channels. */
 static double reduction_steps(const npu_record_core *core, const npu_conv *op) {
     double rows = op->kernel_height;
@@ -36,22 +46,23 @@ static double reduction_steps(const npu_record_core *core, const npu_conv *op) {
     return rows * columns * npu_ceil_divide(op->input_channels, core->lanes_input_channels);
 }
 
-static double conv_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+static array_work conv_work(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_conv *op = (const npu_conv *)(const void *)instruction;
     uint64_t pixels = (uint64_t)op->output_height * op->output_width;
     cost->macs = pixels * op->output_channels * op->input_channels * op->kernel_height * op->kernel_width;
     cost->mac_type = op->input_type;
-    return reduction_steps(core, op) * npu_ceil_divide(op->output_channels, core->lanes_output_channels) *
-           npu_ceil_divide((double)pixels, core->lanes_pixels);
+    double channels = npu_ceil_divide(op->output_channels, core->lanes_output_channels);
+    return (array_work){channels * npu_ceil_divide((double)pixels, core->lanes_pixels), reduction_steps(core, op)};
 }
 
-static double depthwise_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+static array_work depthwise_work(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_depthwise *op = (const npu_depthwise *)(const void *)instruction;
     uint64_t pixels = (uint64_t)op->output_height * op->output_width;
     cost->macs = pixels * op->output_channels * op->kernel_height * op->kernel_width;
     cost->mac_type = op->input_type;
-    return npu_ceil_divide(op->output_channels, core->depthwise_channels) *
-           npu_ceil_divide((double)pixels, core->depthwise_pixels) * op->kernel_height * op->kernel_width;
+    double channels = npu_ceil_divide(op->output_channels, core->depthwise_channels);
+    return (array_work){channels * npu_ceil_divide((double)pixels, core->depthwise_pixels),
+                        (double)op->kernel_height * op->kernel_width};
 }
 
 static uint32_t mac_type_of_product(const npu_matmul *op) {
@@ -61,31 +72,32 @@ static uint32_t mac_type_of_product(const npu_matmul *op) {
     return npu_type_bytes(op->left_type) >= npu_type_bytes(op->right_type) ? op->left_type : op->right_type;
 }
 
-static double matmul_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+static array_work matmul_work(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     const npu_matmul *op = (const npu_matmul *)(const void *)instruction;
     cost->macs = (uint64_t)op->rows * op->inner * op->columns;
     cost->mac_type = mac_type_of_product(op);
-    return npu_ceil_divide(op->inner, core->lanes_input_channels) * npu_ceil_divide(op->columns, core->lanes_output_channels) *
-           npu_ceil_divide(op->rows, core->lanes_pixels);
+    double columns = npu_ceil_divide(op->columns, core->lanes_output_channels);
+    return (array_work){columns * npu_ceil_divide(op->rows, core->lanes_pixels),
+                        npu_ceil_divide(op->inner, core->lanes_input_channels)};
 }
 
-static double matrix_steps(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+static array_work matrix_work(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
     switch (instruction->opcode) {
-    case NPU_OP_CONV: return conv_cycles(core, instruction, cost);
-    case NPU_OP_MATMUL: return matmul_cycles(core, instruction, cost);
-    default: return depthwise_cycles(core, instruction, cost);
+    case NPU_OP_CONV: return conv_work(core, instruction, cost);
+    case NPU_OP_MATMUL: return matmul_work(core, instruction, cost);
+    default: return depthwise_work(core, instruction, cost);
     }
 }
 
 static npu_status matrix_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost,
                                 double *cycles, npu_message *message) {
-    double steps = matrix_steps(core, instruction, cost);
+    array_work work = matrix_work(core, instruction, cost);
     double rate = cost->mac_type < NPU_TYPE_COUNT ? core->rate[cost->mac_type] : 0;
     if (!(rate > 0)) {
         return npu_fail(message, NPU_TRAP, "%s with inputs of type %u: the core's MAC array has no rate for it",
                         npu_opcode_name(instruction->opcode), cost->mac_type);
     }
-    *cycles = npu_ceil_divide(steps, rate) + core->matrix_fill_cycles;
+    *cycles = work.blocks * (npu_ceil_divide(work.steps, rate) + core->array_fill_cycles) + core->matrix_fill_cycles;
     return NPU_OK;
 }
 

@@ -209,7 +209,7 @@ typedef struct {
     uint32_t dma_setup_cycles;
     uint32_t folds_kernel_width; /* 1: taps of a kernel row share input lanes that the channels leave free */
     uint32_t spm_banks; /* scratchpad words served a cycle */
-    uint32_t reserved14;
+    uint32_t array_fill_cycles; /* of every block of sums in the array: filling, and draining the accumulators */
 } npu_record_core;
 
 typedef struct {

@@ -133,7 +133,7 @@ class Assembly:
             "clock_mhz": 1000.0, "rate": (1.0,) * _TYPES, "spm_bytes": self.spm_bytes, "lanes_input_channels": 16,
             "lanes_output_channels": 16, "lanes_pixels": 4, "depthwise_channels": 16, "depthwise_pixels": 4,
             "vector_lanes": 32, "matrix_fill_cycles": 7, "vector_fill_cycles": 3, "dma_setup_cycles": 10,
-            "folds_kernel_width": 0, "spm_banks": 8,
+            "folds_kernel_width": 0, "spm_banks": 8, "array_fill_cycles": 0,
         }  # fmt: skip
 
 

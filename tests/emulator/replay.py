@@ -21,7 +21,7 @@ Spans = Mapping[tuple[int, Engine], npt.NDArray[np.float64]]
 
 SPM_BYTES = 1 << 20
 ARRAY = MacArray(input_channels=16, output_channels=16, pixels=4, depthwise_channels=16, depthwise_pixels=4,
-                 folds_kernel_width=False)  # fmt: skip
+                 fill_cycles=0, folds_kernel_width=False)  # fmt: skip
 CORE = Core(
     name="core", clock_mhz=1000, mac_array=ARRAY, rates=Rates(1, 0.25, 0), vector_lanes=32, channel_alignment=16,
     spm_bytes=SPM_BYTES, spm_banks=8, dma_queues=1, dma_bytes_per_cycle=100, dma_setup_cycles=10, memory_gb_per_s=10,

@@ -165,6 +165,15 @@ def test_a_folded_kernel_row_shares_the_lanes(channels: int, kernel: tuple[int, 
     assert CostModel(folding).instruction_ns(0, conv(4, 4, channels, 16, kernel)) == pytest.approx(steps * 4 + 7)
 
 
+@pytest.mark.parametrize(
+    ("code", "blocks", "steps"),
+    [(conv(3, 5, 32, 48, (3, 3)), 3 * 4, 2 * 9), (depthwise(3, 5, 40, (3, 3)), 3 * 4, 9)],
+)
+def test_every_block_of_sums_fills_and_drains_the_array(code: Instruction, blocks: int, steps: int) -> None:
+    filling = machine(core=replace(CORE, mac_array=replace(ARRAY, fill_cycles=5)))
+    assert CostModel(filling).instruction_ns(0, code) == pytest.approx(blocks * (steps + 5) + 7)
+
+
 def test_clock_scales_cycles() -> None:
     fast = machine(core=replace(CORE, clock_mhz=2000))
     assert CostModel(fast).instruction_ns(0, conv(4, 4, 16, 16)) == pytest.approx((4 + 7) / 2)

@@ -1,0 +1,1 @@
+"""`npuc bench`: the compiler's strategies on the emulator's clock, beside the figures of the paper."""

@@ -1,0 +1,62 @@
+"""What every study of the benchmark is given, and what it gives: cases to measure, tables, values for the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from npu_backend.machine_types import Machine
+from npu_backend.strategies import STRATEGIES, Strategy
+from tvm_ext.bench.measure import Case
+from tvm_ext.bench.rows import BenchRow, Rows
+from tvm_ext.bench.sheet import Sheet
+from tvm_ext.bench.sources import Source
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose: the models, the machine with all its cores, how many of them to use, the strategies."""
+
+    sources: tuple[Source, ...]
+    machine: Machine
+    cores: tuple[int, ...]
+    strategies: tuple[Strategy, ...]
+
+    @property
+    def most_cores(self) -> int:
+        """What the ratios and the studies are measured on."""
+        return max(self.cores)
+
+    def case(self, model: str, strategy: Strategy, cores: int, machine: Machine | None = None) -> Case:
+        """A model on the first `cores` cores of the machine, or of a variant of it."""
+        return Case(model, (machine or self.machine).take(cores), strategy)
+
+    def row(self, rows: Rows, model: str, strategy: str, cores: int | None = None) -> BenchRow | None:
+        """The row on the machine as it is, by default on the most cores; None where it was not measured."""
+        return rows.find(model, self.machine.name, strategy, self.most_cores if cores is None else cores)
+
+
+class Study(Protocol):
+    """One question: the models it needs beside the chosen ones, its cases, and how their rows answer it."""
+
+    @property
+    def name(self) -> str:
+        """Of its flag, and of its values in the JSON."""
+
+    def sources(self, choice: Choice) -> Sequence[Source]:
+        """The models."""
+
+    def cases(self, choice: Choice) -> Sequence[Case]:
+        """What to measure."""
+
+    def sheets(self, choice: Choice, rows: Rows) -> Sequence[Sheet]:
+        """The tables."""
+
+    def values(self, choice: Choice, rows: Rows) -> Mapping[str, Any]:
+        """The derived figures for the JSON; None for what is missing."""
+
+
+def known_strategies(*names: str) -> list[Strategy]:
+    """Those of the names that there are."""
+    return [STRATEGIES[name] for name in names if name in STRATEGIES]

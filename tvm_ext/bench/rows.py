@@ -62,6 +62,10 @@ class Failure:
     cores: int
     message: str
 
+    def __str__(self) -> str:
+        return (f"{self.model}, {self.strategy} on {self.cores} core{'s' * (self.cores > 1)} of {self.machine}:"
+                f" {self.message}")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -132,8 +132,7 @@ def _show(choice: Choice, studies: Sequence[Study], rows: Rows, provenance: Prov
         for sheet in study.sheets(choice, rows):
             talk.show("", sheet.rich())
     for failure in rows.failures:
-        click.echo(f"Error: {failure.model}, {failure.strategy} on {failure.cores} core{'s' * (failure.cores > 1)} of {failure.machine}:"
-                   f" {failure.message}", err=True)  # fmt: skip
+        click.echo(f"Error: {failure}", err=True)
 
 
 @contextmanager

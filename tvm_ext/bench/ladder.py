@@ -22,6 +22,7 @@ class Ladder:
     """Models x strategies x cores; one core means the strategy `single` there, the best plan for one core."""
 
     name: str = "ladder"
+    flag: str = ""
 
     def sources(self, choice: Choice) -> Sequence[Source]:
         return choice.sources
@@ -58,10 +59,11 @@ def mean_speed_up(choice: Choice, rows: Rows, strategy: str, cores: int) -> floa
 
 def mean_ratio(choice: Choice, rows: Rows, ratio: Ratio) -> float | None:
     """The geometric mean over the models of one of the paper's ratios."""
-    return geometric_mean(_ratio(choice, rows, ratio, source.name) for source in choice.sources)
+    return geometric_mean(ratio_of(choice, rows, ratio, source.name) for source in choice.sources)
 
 
-def _ratio(choice: Choice, rows: Rows, ratio: Ratio, model: str) -> float | None:
+def ratio_of(choice: Choice, rows: Rows, ratio: Ratio, model: str) -> float | None:
+    """One of the paper's ratios for a model; None where a row is missing."""
     over = choice.row(rows, model, ratio.over, 1 if ratio.over == ONE_CORE else None)
     return speed_up(choice.row(rows, model, ratio.strategy), over)
 
@@ -73,7 +75,6 @@ def _names(choice: Choice) -> list[str]:
 def _latencies(choice: Choice, rows: Rows) -> Sheet:
     return Sheet(
         name="latencies",
-        command="",
         title=f"{choice.machine.name}: latency in us, and how many times as fast as one core",
         columns=("network", "cores", *_names(choice), "lower bound", "of the best"),
         lines=(*_latency_lines(choice, rows), *_mean_lines(choice, rows)),
@@ -111,13 +112,12 @@ def _mean_lines(choice: Choice, rows: Rows) -> Iterator[tuple[str, ...]]:
 def _ratios(choice: Choice, rows: Rows) -> Sheet:
     models = [source.name for source in choice.sources]
     lines = [
-        (f"{ratio.name}", *(number(_ratio(choice, rows, ratio, model)) for model in models),
+        (f"{ratio.name}", *(number(ratio_of(choice, rows, ratio, model)) for model in models),
          number(mean_ratio(choice, rows, ratio)), f"{ratio.paper:g}{' (derived)' * ratio.derived}")
         for ratio in RATIOS
     ]  # fmt: skip
     return Sheet(
         name="ratios",
-        command="",
         title=f"{choice.machine.name}, {choice.most_cores} cores: the paper's ratios",
         columns=("how many times as fast", *models, MEAN, "the paper"),
         lines=tuple(lines),

@@ -43,6 +43,15 @@ def document(choice: Choice, studies: Sequence[Study], rows: Rows, provenance: P
     }
 
 
+def sections(choice: Choice, studies: Sequence[Study], rows: Rows, provenance: Provenance) -> dict[str, str]:
+    """Markdown of every table by its section's name, with the command, the machine and the commit it is from."""
+    return {
+        sheet.name: f"`{' '.join(['npuc bench', study.flag]).strip()}`, machine `{choice.machine.name}`,"
+                    f" {provenance}:\n\n{sheet.markdown()}"
+        for study in studies for sheet in study.sheets(choice, rows)
+    }  # fmt: skip
+
+
 def bench_schema() -> dict[str, Any]:
     """The JSON schema of `document`."""
     text = resources.files("npu_backend").joinpath("schemas/bench.schema.json").read_text("utf-8")

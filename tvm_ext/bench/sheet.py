@@ -12,13 +12,12 @@ MISSING = "-"
 
 @dataclass(frozen=True)
 class Sheet:
-    """Cells by line; the first `words` columns are text, the others numbers. `name` is its section's in a page.
+    """Cells by line; the first `words` columns are text, the others numbers.
 
-    `command` are the arguments of `npuc bench` that measure it, `note` says what the cells are.
+    `name` is its section's in a page, `note` says what the cells are.
     """
 
     name: str
-    command: str
     title: str
     columns: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
@@ -54,3 +53,8 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def difference(value: float | None, reference: float) -> str:
+    """By how much a value is off its reference, in percent with sign."""
+    return MISSING if value is None else f"{value / reference - 1:+.1%}"

@@ -42,7 +42,11 @@ class Study(Protocol):
 
     @property
     def name(self) -> str:
-        """Of its flag, and of its values in the JSON."""
+        """Of its values in the JSON."""
+
+    @property
+    def flag(self) -> str:
+        """The option of `npuc bench` that asks for it; empty for the one that needs none."""
 
     def sources(self, choice: Choice) -> Sequence[Source]:
         """The models."""

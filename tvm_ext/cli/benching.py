@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FAILED = 2
 CORES = (1, 2, 3)
+PLOT_SUFFIXES = (".png", ".svg")
 # A compile of the largest network takes a gigabyte.
 JOBS = min(4, os.cpu_count() or 1)
 
@@ -53,7 +55,13 @@ class BenchOptions:
     strategies: tuple[str, ...]
     cores: tuple[int, ...]
     machine: str
+    ladder: bool
+    stem: bool
+    traffic: bool
+    sensitivity: bool
     json_file: Path | None
+    plots: tuple[Path, ...]
+    markdown: Path | None
     jobs: int
 
 
@@ -66,24 +74,39 @@ class BenchOptions:
     "--cores", multiple=True, callback=_numbers, metavar="1,2,3", help="So many cores; 1, 2 and 3 by default."
 )
 @click.option("--machine", metavar="NAME|FILE.toml", default=DEFAULT_MACHINE, show_default=True, help="The machine.")
+@click.option("--ladder", is_flag=True, help="Every network with every strategy: what is measured by default.")
+@click.option("--stem", is_flag=True, help="InceptionV3's stem with halo exchange, with strata, with both.")
+@click.option("--traffic", is_flag=True, help="InceptionV3's traffic and idle time per core, by partitioning scheme.")
+@click.option("--sensitivity", is_flag=True, help="The ratios where a resource of the machine is halved or doubled.")
+@click.option("--all", "everything", is_flag=True, help="These four.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the figures.")
+@click.option("--plot", "plots", type=FILE, multiple=True, metavar="FILE.png|.svg",
+              help="Draw the speed-ups over one core; may be repeated.")  # fmt: skip
+@click.option("--markdown", type=FILE, metavar="FILE.md", help="Rewrite the page's sections of what was measured.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, show_default=True,
               help="Processes that compile at a time.")  # fmt: skip
 @talk_options
-def bench_command(verbose: bool, quiet: bool, **given: Any) -> int:
+def bench_command(verbose: bool, quiet: bool, everything: bool, **given: Any) -> int:
     """Time the networks of the CGO 2023 paper (or the ONNX files MODELS) with every strategy; compute no tensors."""
     talk = Talk(verbose, quiet)
     talk.set_up_log()
+    studies = ("ladder", "stem", "traffic", "sensitivity")
+    if everything or not any(given[name] for name in studies):
+        given.update({name: everything or name == "ladder" for name in studies})
     return _bench(BenchOptions(**given), talk)
 
 
 def _bench(options: BenchOptions, talk: Talk) -> int:
     from npu_backend.files import check_writable
     from tvm_ext.bench.jobs import measure_all
+    from tvm_ext.bench.page import read_page
     from tvm_ext.bench.report import checkout
 
-    for path in filter(None, (options.json_file,)):
+    _check_options(options)
+    for path in filter(None, (options.json_file, options.markdown, *options.plots)):
         check_writable(path)
+    if options.markdown is not None:
+        read_page(options.markdown)
     choice, studies = _choice(options), _studies(options)
     sources = {source.name: source for study in studies for source in study.sources(choice)}
     cases = {case: None for study in studies for case in study.cases(choice)}
@@ -93,6 +116,18 @@ def _bench(options: BenchOptions, talk: Talk) -> int:
     _write(options, choice, studies, rows, provenance)
     _show(choice, studies, rows, provenance, talk)
     return FAILED if rows.failures else 0
+
+
+def _check_options(options: BenchOptions) -> None:
+    if not (options.ladder or options.sensitivity) and (options.models or options.networks):
+        raise click.UsageError("MODELS and --networks choose what --ladder and --sensitivity measure; add one of them")
+    if not options.ladder and (options.strategies or options.plots):
+        raise click.UsageError("--strategies and --plot go with --ladder; add it")
+    for path in options.plots:
+        if path.suffix.lower() not in PLOT_SUFFIXES:
+            raise click.UsageError(f"--plot {path}: name a file that ends in {' or '.join(PLOT_SUFFIXES)}")
+    if options.plots and find_spec("matplotlib") is None:
+        raise click.UsageError("--plot needs matplotlib: pip install 'npu-backend[bench]'")
 
 
 def _choice(options: BenchOptions) -> Choice:
@@ -113,17 +148,28 @@ def _choice(options: BenchOptions) -> Choice:
 
 def _studies(options: BenchOptions) -> list[Study]:
     from tvm_ext.bench.ladder import Ladder
+    from tvm_ext.bench.sensitivity import Sensitivity
+    from tvm_ext.bench.stem import Stem
+    from tvm_ext.bench.traffic import Traffic
 
-    return [Ladder()]
+    known: dict[str, Study] = {"ladder": Ladder(), "stem": Stem(), "traffic": Traffic(), "sensitivity": Sensitivity()}
+    return [study for name, study in known.items() if getattr(options, name)]
 
 
 def _write(options: BenchOptions, choice: Choice, studies: Sequence[Study], rows: Rows, provenance: Provenance) -> None:
     from npu_backend.files import write_atomically
     from npu_backend.report.document import to_json
-    from tvm_ext.bench.report import document
+    from tvm_ext.bench.page import rewrite_page
+    from tvm_ext.bench.report import document, sections
 
     if options.json_file is not None:
         write_atomically(options.json_file, to_json(document(choice, studies, rows, provenance)))
+    if options.plots:
+        from tvm_ext.bench.plot import save_figure
+
+        save_figure(choice, rows, options.plots)
+    if options.markdown is not None:
+        rewrite_page(options.markdown, sections(choice, studies, rows, provenance))
 
 
 def _show(choice: Choice, studies: Sequence[Study], rows: Rows, provenance: Provenance, talk: Talk) -> None:

@@ -103,6 +103,30 @@ def test_without_the_repository(capsys: Capture, monkeypatch: pytest.MonkeyPatch
     assert "run it in a checkout" in result.err
 
 
+def test_from_an_earlier_run(tiny: Path, tmp_path: Path, capsys: Capture) -> None:
+    first, second, figure = (tmp_path / name for name in ("one.json", "two.json", "bars.svg"))
+    measured = npuc(capsys, "bench", tiny, "--cores", "1,2", "--json", first, "--jobs", 1)
+    again = npuc(capsys, "bench", "--from", first, "--json", second, "--plot", figure)
+    assert (again.code, again.out, again.err) == (0, measured.out, "")
+    assert second.read_text() == first.read_text()
+    assert figure.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": []}'])
+def test_from_what_is_no_such_file(tmp_path: Path, capsys: Capture, text: str) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text(text)
+    result = npuc(capsys, "bench", "--from", path)
+    assert (result.code, result.out) == (2, "")
+    assert "not what npuc bench --json writes" in result.err
+
+
+def test_from_measures_nothing(tiny: Path, capsys: Capture) -> None:
+    result = npuc(capsys, "bench", tiny, "--from", "bench.json", "--cores", "1")
+    assert result.code == 2
+    assert "leaves nothing for models and cores" in result.err
+
+
 @pytest.mark.slow
 def test_networks_in_two_processes(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "bench.json"

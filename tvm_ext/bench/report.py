@@ -6,9 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from tvm_ext.bench.rows import Rows
+import jsonschema
+
+from npu_backend.errors import OptionError
+from tvm_ext.bench.rows import BenchRow, Failure, Rows
 from tvm_ext.bench.study import Choice, Study
 
 
@@ -41,6 +45,30 @@ def document(choice: Choice, studies: Sequence[Study], rows: Rows, provenance: P
         "failures": [asdict(failure) for failure in rows.failures],
         "studies": {study.name: study.values(choice, rows) for study in studies},
     }
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What an earlier run wrote: the machine's name, where the rows come from, and which studies they are for."""
+
+    machine: str
+    provenance: Provenance
+    rows: Rows
+    studies: tuple[str, ...]
+
+
+def read_recorded(path: Path) -> Recorded:
+    """The rows of a file that `document` describes. Raises OptionError for any other."""
+    try:
+        values = json.loads(path.read_bytes())
+        jsonschema.validate(values, bench_schema())
+    except (OSError, ValueError, jsonschema.ValidationError) as error:
+        reason = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
+        raise OptionError(f"--from {path}: not what npuc bench --json writes: {reason[:200]}") from error
+    rows = tuple(BenchRow.from_document(row) for row in values["rows"])
+    failures = tuple(Failure(**failure) for failure in values["failures"])
+    provenance = Provenance(values["commit"], values["changed"])
+    return Recorded(values["machine"], provenance, Rows(rows, failures), tuple(values["studies"]))
 
 
 def sections(choice: Choice, studies: Sequence[Study], rows: Rows, provenance: Provenance) -> dict[str, str]:

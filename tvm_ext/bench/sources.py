@@ -26,6 +26,9 @@ class Source:
     name: str
     path: Path | None = None
 
+    def __str__(self) -> str:
+        return f"the network {self.name}" if self.path is None else str(self.path)
+
     def write(self, folder: Path) -> Path:
         """The ONNX file, built in `folder` where there is none; raises OptionError without the repository's networks.
 
@@ -55,13 +58,13 @@ def networks(names: Sequence[str]) -> list[Source]:
     return [Source(name) for name in names or known]
 
 
-def files(paths: Sequence[Path]) -> list[Source]:
-    """The models of ONNX files, called as the files are. Raises OptionError for two of one name."""
-    sources = {path.stem: Source(path.stem, path) for path in paths}
-    for path in paths:
-        if sources[path.stem].path != path:
-            raise OptionError(f"{sources[path.stem].path} and {path} would both be called {path.stem}; rename one")
-    return list(sources.values())
+def distinct(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """The sources, each once. Raises OptionError for two of one name, as rows are told apart by it."""
+    known: dict[str, Source] = {}
+    for source in sources:
+        if known.setdefault(source.name, source) != source:
+            raise OptionError(f"{known[source.name]} and {source} would both be called {source.name}; rename a file")
+    return tuple(known.values())
 
 
 def _built(name: str) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from npu_backend.strategies import STRATEGIES, Strategy
 from tvm_ext.bench.measure import Case
 from tvm_ext.bench.rows import BenchRow, Rows
 from tvm_ext.bench.sheet import Sheet
-from tvm_ext.bench.sources import Source
+from tvm_ext.bench.sources import STEM, Source
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,18 @@ class Choice:
     def row(self, rows: Rows, model: str, strategy: str, cores: int | None = None) -> BenchRow | None:
         """The row on the machine as it is, by default on the most cores; None where it was not measured."""
         return rows.find(model, self.machine.name, strategy, self.most_cores if cores is None else cores)
+
+
+def choice_of(rows: Rows, machine: Machine) -> Choice:
+    """What was chosen when the rows were measured; the stem is no network."""
+    there = [row for row in rows.rows if row.machine == machine.name and row.model != STEM]
+    names = {row.strategy for row in there}
+    return Choice(
+        sources=tuple(Source(model) for model in rows.models(machine.name) if model != STEM),
+        machine=machine,
+        cores=tuple(sorted({row.cores for row in rows.rows if row.machine == machine.name})),
+        strategies=tuple(strategy for name, strategy in STRATEGIES.items() if name in names),
+    )
 
 
 class Study(Protocol):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAILED = 2
 CORES = (1, 2, 3)
+STUDIES = ("ladder", "stem", "traffic", "sensitivity")
 PLOT_SUFFIXES = (".png", ".svg")
 # A compile of the largest network takes a gigabyte.
 JOBS = min(4, os.cpu_count() or 1)
@@ -54,15 +55,21 @@ class BenchOptions:
     networks: tuple[str, ...]
     strategies: tuple[str, ...]
     cores: tuple[int, ...]
-    machine: str
+    machine: str | None
     ladder: bool
     stem: bool
     traffic: bool
     sensitivity: bool
+    recorded: Path | None
     json_file: Path | None
     plots: tuple[Path, ...]
     markdown: Path | None
     jobs: int
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """What was asked for, the ladder by default."""
+        return tuple(name for name in STUDIES if getattr(self, name)) or STUDIES[:1]
 
 
 @click.command("bench")
@@ -73,12 +80,14 @@ class BenchOptions:
 @click.option(
     "--cores", multiple=True, callback=_numbers, metavar="1,2,3", help="So many cores; 1, 2 and 3 by default."
 )
-@click.option("--machine", metavar="NAME|FILE.toml", default=DEFAULT_MACHINE, show_default=True, help="The machine.")
+@click.option("--machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default.")
 @click.option("--ladder", is_flag=True, help="Every network with every strategy: what is measured by default.")
 @click.option("--stem", is_flag=True, help="InceptionV3's stem with halo exchange, with strata, with both.")
 @click.option("--traffic", is_flag=True, help="InceptionV3's traffic and idle time per core, by partitioning scheme.")
 @click.option("--sensitivity", is_flag=True, help="The ratios where a resource of the machine is halved or doubled.")
 @click.option("--all", "everything", is_flag=True, help="These four.")
+@click.option("--from", "recorded", type=FILE, metavar="FILE.json",
+              help="Measure nothing: show, draw and write what --json wrote earlier.")  # fmt: skip
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the figures.")
 @click.option("--plot", "plots", type=FILE, multiple=True, metavar="FILE.png|.svg",
               help="Draw the speed-ups over one core; may be repeated.")  # fmt: skip
@@ -90,38 +99,57 @@ def bench_command(verbose: bool, quiet: bool, everything: bool, **given: Any) ->
     """Time the networks of the CGO 2023 paper (or the ONNX files MODELS) with every strategy; compute no tensors."""
     talk = Talk(verbose, quiet)
     talk.set_up_log()
-    studies = ("ladder", "stem", "traffic", "sensitivity")
-    if everything or not any(given[name] for name in studies):
-        given.update({name: everything or name == "ladder" for name in studies})
+    if everything:
+        given.update(dict.fromkeys(STUDIES, True))
     return _bench(BenchOptions(**given), talk)
 
 
 def _bench(options: BenchOptions, talk: Talk) -> int:
     from npu_backend.files import check_writable
-    from tvm_ext.bench.jobs import measure_all
     from tvm_ext.bench.page import read_page
-    from tvm_ext.bench.report import checkout
 
     _check_options(options)
     for path in filter(None, (options.json_file, options.markdown, *options.plots)):
         check_writable(path)
     if options.markdown is not None:
         read_page(options.markdown)
-    choice, studies = _choice(options), _studies(options)
-    sources = {source.name: source for study in studies for source in study.sources(choice)}
-    cases = {case: None for study in studies for case in study.cases(choice)}
-    provenance = checkout()
-    with _progress(talk) as progress:
-        rows = measure_all(tuple(sources.values()), tuple(cases), options.jobs, progress)
+    choice, studies, rows, provenance = _measured(options, talk) if options.recorded is None else _recorded(options)
     _write(options, choice, studies, rows, provenance)
     _show(choice, studies, rows, provenance, talk)
     return FAILED if rows.failures else 0
 
 
+def _measured(options: BenchOptions, talk: Talk) -> tuple[Choice, list[Study], Rows, Provenance]:
+    from tvm_ext.bench.jobs import measure_all
+    from tvm_ext.bench.report import checkout
+    from tvm_ext.bench.sources import distinct
+
+    choice, studies, provenance = _choice(options), _studies(options.studies), checkout()
+    sources = distinct([source for study in studies for source in study.sources(choice)])
+    cases = {case: None for study in studies for case in study.cases(choice)}
+    with _progress(talk) as progress:
+        return choice, studies, measure_all(sources, tuple(cases), options.jobs, progress), provenance
+
+
+def _recorded(options: BenchOptions) -> tuple[Choice, list[Study], Rows, Provenance]:
+    from npu_backend.machine import load_machine
+    from tvm_ext.bench.report import read_recorded
+    from tvm_ext.bench.study import choice_of
+
+    assert options.recorded is not None
+    recorded = read_recorded(options.recorded)
+    choice = choice_of(recorded.rows, load_machine(options.machine or recorded.machine))
+    asked = [name for name in STUDIES if getattr(options, name)] or recorded.studies
+    return choice, _studies(asked), recorded.rows, recorded.provenance
+
+
 def _check_options(options: BenchOptions) -> None:
-    if not (options.ladder or options.sensitivity) and (options.models or options.networks):
+    chosen = [name for name in ("models", "networks", "strategies", "cores") if getattr(options, name)]
+    if options.recorded is not None and chosen:
+        raise click.UsageError(f"--from measures nothing, so it leaves nothing for {' and '.join(chosen)}")
+    if not {"ladder", "sensitivity"} & set(options.studies) and (options.models or options.networks):
         raise click.UsageError("MODELS and --networks choose what --ladder and --sensitivity measure; add one of them")
-    if not options.ladder and (options.strategies or options.plots):
+    if "ladder" not in options.studies and (options.strategies or options.plots):
         raise click.UsageError("--strategies and --plot go with --ladder; add it")
     for path in options.plots:
         if path.suffix.lower() not in PLOT_SUFFIXES:
@@ -133,27 +161,27 @@ def _check_options(options: BenchOptions) -> None:
 def _choice(options: BenchOptions) -> Choice:
     from npu_backend.machine import load_machine
     from npu_backend.strategies import STRATEGIES, strategy_named
-    from tvm_ext.bench.sources import files, networks
+    from tvm_ext.bench.sources import Source, distinct, networks
     from tvm_ext.bench.study import Choice
 
-    machine = load_machine(options.machine)
+    machine = load_machine(options.machine or DEFAULT_MACHINE)
     for cores in options.cores:
         machine.take(cores)
     chosen = options.cores or tuple(count for count in CORES if count <= len(machine.cores))
-    sources = files(options.models)
+    sources = [Source(path.stem, path) for path in options.models]
     if options.networks or not sources:
         sources += networks(options.networks)
-    return Choice(tuple(sources), machine, chosen, tuple(map(strategy_named, options.strategies or STRATEGIES)))
+    return Choice(distinct(sources), machine, chosen, tuple(map(strategy_named, options.strategies or STRATEGIES)))
 
 
-def _studies(options: BenchOptions) -> list[Study]:
+def _studies(names: Sequence[str]) -> list[Study]:
     from tvm_ext.bench.ladder import Ladder
     from tvm_ext.bench.sensitivity import Sensitivity
     from tvm_ext.bench.stem import Stem
     from tvm_ext.bench.traffic import Traffic
 
     known: dict[str, Study] = {"ladder": Ladder(), "stem": Stem(), "traffic": Traffic(), "sensitivity": Sensitivity()}
-    return [study for name, study in known.items() if getattr(options, name)]
+    return [study for name, study in known.items() if name in names]
 
 
 def _write(options: BenchOptions, choice: Choice, studies: Sequence[Study], rows: Rows, provenance: Provenance) -> None:

@@ -75,12 +75,16 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run reports. `npu_ops` counts ONNX nodes; seconds are None for what was not done."""
+    """Everything a run reports.
+
+    `plan` names the strategy whose plan was taken. `npu_ops` counts ONNX nodes; seconds are None for what was not done.
+    """
 
     model: str
     machine: str
     cores: int
     strategy: str
+    plan: str
     figures: Figures
     npu_ops: int
     host_ops: Sequence[HostOperator]
@@ -98,6 +102,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "machine": run.machine,
         "cores": run.cores,
         "strategy": run.strategy,
+        "plan": run.plan,
         "cycles": figures.cycles,
         "latency_us": figures.latency_us,
         "lower_bound_us": figures.lower_bound_us,
@@ -109,6 +114,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "energy_uj": figures.energy_uj,
         "compile_seconds": run.compile_seconds,
         "emulate_seconds": run.emulate_seconds,
+        "synchronization": asdict(figures.synchronization),
         "per_core": [asdict(core) for core in figures.per_core],
         "layers": [{**asdict(layer), "tiles": list(layer.tiles)} for layer in figures.layers],
         "npu_ops": run.npu_ops,

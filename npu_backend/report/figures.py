@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
 
@@ -35,13 +35,32 @@ class TimedProgram:
 
 @dataclass(frozen=True)
 class CoreFigures:
-    """One core over all programs; idle time is what is neither work nor waiting for another core."""
+    """One core over all programs.
+
+    Its time is `busy_us` (some engine works), `sync_us` (none works, one waits for another core) and `idle_us` (the
+    rest); `matrix_busy_us` and `vector_busy_us` are parts of `busy_us` that overlap. `load_bytes` and `store_bytes` are
+    payload from and to DRAM, together `dram_bytes`; `noc_bytes` is what the core sends to others.
+    """
 
     busy_us: float
     idle_us: float
     sync_us: float
+    matrix_busy_us: float
+    vector_busy_us: float
     dram_bytes: int
+    load_bytes: int
+    store_bytes: int
+    noc_bytes: int
     macs: int
+
+
+@dataclass(frozen=True)
+class SynchronizationFigures:
+    """How long a core waits for others in one layer: over all cores of the `layers` in which any does."""
+
+    layers: int
+    mean_us: float
+    deviation_us: float
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,14 @@ class Figures:
         return _ratio(self.macs, self.latency_us * self.peak_macs_per_us)
 
     @property
+    def synchronization(self) -> SynchronizationFigures:
+        """Mean and standard deviation of the waits for other cores."""
+        waits = [(layer.sync_us, layer.sync_deviation_us) for layer in self.layers if layer.sync_us > 0]
+        mean_us = _ratio(sum(mean for mean, _ in waits), len(waits))
+        square = _ratio(sum(mean**2 + deviation**2 for mean, deviation in waits), len(waits))
+        return SynchronizationFigures(len(waits), mean_us, sqrt(max(0.0, square - mean_us**2)))
+
+    @property
     def bound_share(self) -> float:
         """The lower bound as a share of the latency, 0 to 1."""
         return _ratio(self.lower_bound_us, self.latency_us)
@@ -95,8 +122,17 @@ def figures(programs: Sequence[TimedProgram], cores: int, model_io_bytes: int | 
         energy_uj=sum(timed.timing.energy_pj for timed in programs) / 1e6,
         peak_macs_per_us=_peak_macs_per_us([timed.program for timed in programs]),
         per_core=tuple(_core(programs, core) for core in range(cores)),
-        layers=tuple(layer for timed in programs for layer in timed.layers),
+        layers=_layers(programs),
     )
+
+
+def plan_name(programs: Sequence[TimedProgram], strategy: str) -> str:
+    """The strategy whose plan the programs follow: `strategy` falls back on a simpler one that is faster.
+
+    Where a model's programs follow different ones, all of them.
+    """
+    plans = [timed.program.metadata.get("plan", strategy) for timed in programs]
+    return ", ".join(dict.fromkeys(plans)) or strategy
 
 
 def lower_bound_us(programs: Sequence[Program], model_io_bytes: int | None = None) -> float:
@@ -146,9 +182,23 @@ def _core(programs: Sequence[TimedProgram], core: int) -> CoreFigures:
         busy_us=sum(row.busy_ns for row in rows) / 1000,
         idle_us=sum(row.idle_ns for row in rows) / 1000,
         sync_us=sum(row.sync_ns for row in rows) / 1000,
+        matrix_busy_us=sum(row.matrix_busy_ns for row in rows) / 1000,
+        vector_busy_us=sum(row.vector_busy_ns for row in rows) / 1000,
         dram_bytes=sum(row.dram_bytes for row in rows),
+        load_bytes=sum(row.dram_read_bytes for row in rows),
+        store_bytes=sum(row.dram_bytes - row.dram_read_bytes for row in rows),
+        noc_bytes=sum(row.network_bytes for row in rows),
         macs=sum(row.macs for row in rows),
     )
+
+
+def _layers(programs: Sequence[TimedProgram]) -> tuple[LayerFigures, ...]:
+    """All layers; strata are numbered through."""
+    layers: list[LayerFigures] = []
+    for timed in programs:
+        first = max((layer.stratum for layer in layers), default=-1) + 1
+        layers += [replace(layer, stratum=first + layer.stratum) for layer in timed.layers]
+    return tuple(layers)
 
 
 def _model_macs(timed: TimedProgram) -> int:

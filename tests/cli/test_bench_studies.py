@@ -34,7 +34,10 @@ CHOICE = Choice((Source("one"), Source("two")), MACHINE, (1, 3), tuple(replace(S
 
 
 def row(model: str, strategy: str, cores: int, latency_us: float, machine: str = "exynos2100") -> BenchRow:
-    core = CoreFigures(busy_us=latency_us - 30, idle_us=10, sync_us=20, dram_bytes=5_000_000, macs=350)
+    core = CoreFigures(
+        busy_us=latency_us - 30, idle_us=10, sync_us=20, matrix_busy_us=50, vector_busy_us=5, dram_bytes=5_000_000,
+        load_bytes=4_000_000, store_bytes=1_000_000, noc_bytes=0, macs=350,
+    )  # fmt: skip
     return BenchRow(
         model=model, machine=machine, cores=cores, strategy=strategy, plan="base" if strategy == "halo" else strategy,
         cycles=round(latency_us * 1196), latency_us=latency_us, lower_bound_us=80.0, macs=1000, macs_executed=1050,

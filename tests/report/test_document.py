@@ -15,6 +15,7 @@ NAMES = [
     "machine",
     "cores",
     "strategy",
+    "plan",
     "cycles",
     "latency_us",
     "lower_bound_us",
@@ -26,6 +27,7 @@ NAMES = [
     "energy_uj",
     "compile_seconds",
     "emulate_seconds",
+    "synchronization",
     "per_core",
     "layers",
     "npu_ops",
@@ -36,7 +38,7 @@ NAMES = [
 
 def document(verify: Verification | None = None) -> dict[str, object]:
     run = Run(
-        model="m", machine="exynos2100", cores=2, strategy="base", figures=figures([], 2), npu_ops=0,
+        model="m", machine="exynos2100", cores=2, strategy="base", plan="base", figures=figures([], 2), npu_ops=0,
         host_ops=[HostOperator("n", "Sin", "not quantised")], compile_seconds=1.5, emulate_seconds=None, verify=verify,
     )  # fmt: skip
     return run_document(run)

@@ -158,7 +158,7 @@ def _execute(
     source: Source, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[Run, tuple[TimedProgram, ...]]:
     from npu_backend.report.document import Run
-    from npu_backend.report.figures import figures
+    from npu_backend.report.figures import figures, plan_name
     from tvm_ext.cli.session import emulator_of, time_programs
 
     seconds, verification = 0.0, None
@@ -173,6 +173,7 @@ def _execute(
         machine=compiled.machine,
         cores=compiled.cores,
         strategy=compiled.strategy,
+        plan=plan_name(timed, compiled.strategy),
         figures=figures(timed, compiled.cores, compiled.io_bytes),
         npu_ops=compiled.npu_ops,
         host_ops=compiled.host_ops,

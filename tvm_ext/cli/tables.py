@@ -21,12 +21,15 @@ WIDE = 110
 
 
 def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool, width: int) -> Iterator[RenderableType]:
-    """The summary, the cores, the layers (the slowest unless `all_layers`) and what stays on the host."""
-    yield f"{run.model} on {run.machine}, {_plural(run.cores, 'core')}, strategy {run.strategy}"
+    """The summary, the cores, the layers (the slowest, or all and why they run so) and what stays on the host."""
+    plan = f", plan {run.plan}" if run.plan != run.strategy else ""
+    yield f"{run.model} on {run.machine}, {_plural(run.cores, 'core')}, strategy {run.strategy}{plan}"
     if run.figures.layers:
         yield _summary(run, one_core_us)
         yield _cores(run.figures)
         yield _layers(run.figures, all_layers, width)
+        if all_layers:
+            yield choices_table(run.figures.layers, width)
     yield from host_lines(run.npu_ops, run.host_ops)
 
 
@@ -84,6 +87,7 @@ def _summary(run: Run, one_core_us: float | None) -> Table:
         ("lower bound", f"{_us(figures.lower_bound_us)}, {figures.bound_share:.1%} of the latency"),
         ("utilisation", f"{figures.utilization:.1%} of {peak}, {executed}"),
         ("traffic", f"DRAM {_bytes(figures.dram_bytes)}, between cores {_bytes(figures.noc_bytes)}"),
+        ("waits", _waits(figures)),
         ("scratchpad", f"{_bytes(figures.spm_peak_bytes)} at the peak"),
         ("energy", f"{figures.energy_uj:,.1f} uJ"),
     ]
@@ -99,10 +103,11 @@ def time_line(run: Run) -> str:
 
 
 def _cores(figures: Figures) -> Table:
-    table = _table(("core", "busy us", "sync us", "idle us", "DRAM", "MMAC"))
+    table = _table(("core", "busy us", "sync us", "idle us", "DRAM", "load", "store", "MMAC"))
     for index, core in enumerate(figures.per_core):
         table.add_row(str(index), f"{core.busy_us:,.1f}", f"{core.sync_us:,.1f}", f"{core.idle_us:,.1f}",
-                      _bytes(core.dram_bytes), f"{core.macs / 1e6:,.1f}")  # fmt: skip
+                      _bytes(core.dram_bytes), _bytes(core.load_bytes), _bytes(core.store_bytes),
+                      f"{core.macs / 1e6:,.1f}")  # fmt: skip
     return table
 
 
@@ -120,6 +125,44 @@ def _layers(figures: Figures, all_layers: bool, width: int) -> Table:
     return table
 
 
+def choices_table(layers: Sequence[LayerFigures], width: int) -> Table:
+    """Why every layer is divided as it is and where its stratum ends; wide terminals show the two costs apart.
+
+    Layers of one stratum are bracketed: ``+`` at the first and the last, ``|`` between.
+    """
+    has_strata = any(layer.stratum_reason for layer in layers) or len({layer.stratum for layer in layers}) < len(layers)
+    costs = ("recompute us", "wait us") if has_strata and width >= WIDE else ()
+    table = _table(
+        ("layer", "split", *["stratum"] * has_strata, *costs, "because"), words=("split", "stratum", "because")
+    )
+    for index, (layer, bracket) in enumerate(zip(layers, stratum_brackets(layers), strict=True)):
+        cells = [str(index), f"{layer.split}/{layer.cores}", *[bracket] * has_strata]
+        cells += [_cost(cost) for cost in (layer.recompute_us, layer.synchronization_us)][: len(costs)]
+        table.add_row(*cells, "; ".join(filter(None, (layer.reason, layer.stratum_reason))))
+    return table
+
+
+def stratum_brackets(layers: Sequence[LayerFigures]) -> Iterator[str]:
+    """For every layer its mark in the bracket of its stratum, with the stratum's number at the first."""
+    strata = [None, *(layer.stratum for layer in layers), None]
+    digits = len(str(max((layer.stratum for layer in layers), default=0)))
+    for before, own, after in zip(strata, strata[1:], strata[2:]):
+        mark = "" if own not in (before, after) else "|" if before == own == after else "+"
+        yield f"{'' if before == own else own:>{digits}} {mark}"
+
+
+def _cost(microseconds: float | None) -> str:
+    return "-" if microseconds is None else f"{microseconds:.2f}"
+
+
+def _waits(figures: Figures) -> str:
+    """Of cores for one another."""
+    found = figures.synchronization
+    if not found.layers:
+        return "no core waits for another"
+    return f"{found.mean_us:.2f} us a core, deviation {found.deviation_us:.2f}, in {_plural(found.layers, 'layer')}"
+
+
 def _layer_cells(figures: Figures, layer: LayerFigures) -> tuple[str, ...]:
     peak = layer.latency_us * figures.peak_macs_per_us
     used = f"{layer.macs / peak:.1%}" if layer.macs and peak else "-"
@@ -132,7 +175,7 @@ def _table(columns: Sequence[str], words: Sequence[str] = ()) -> Table:
     """A table of numbers, but for the columns `words`."""
     table = Table(box=None, header_style="bold", caption_justify="left", padding=(0, 1))
     for name in columns:
-        is_long = name in ("node", "operators")
+        is_long = name in ("node", "operators", "because")
         table.add_column(name, justify="left" if name in words else "right", no_wrap=not is_long, overflow="fold")
     return table
 

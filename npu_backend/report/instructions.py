@@ -1,0 +1,103 @@
+"""The instructions of a program as columns, read from its streams without decoding what a report does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from npu_backend.isa import FORMAT_BY_NAME
+from npu_backend.program import Program
+
+_HEADER_BYTES = 8
+_FIELD_BYTES = {"u32": 4, "i32": 4, "f32": 4, "u64": 8}
+SYNCHRONIZATION = ("WAIT", "SIGNAL")
+DRAM_TRANSFERS = ("LOAD", "STORE", "LOAD_ROWS")
+
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Every instruction of a program in file order, which is that of a timing's spans.
+
+    `dram_bytes` is the payload moved over DRAM; `semaphore` is that of a WAIT or SIGNAL, -1 for all others.
+    """
+
+    layer: Integers
+    origin: Integers
+    opcode: Integers
+    core: Integers
+    engine: Integers
+    dram_bytes: Integers
+    semaphore: Integers
+
+    @property
+    def works(self) -> Booleans:
+        """Which instructions occupy an engine."""
+        return np.isin(self.opcode, [FORMAT_BY_NAME[name].code for name in SYNCHRONIZATION], invert=True)
+
+    def are(self, name: str) -> Booleans:
+        """Which instructions have this name."""
+        return np.equal(self.opcode, FORMAT_BY_NAME[name].code)
+
+
+def instructions_of(program: Program) -> Instructions:
+    """The columns of all the program's streams."""
+    layers_of = np.array(program.metadata["origin_layers"], np.int64)
+    parts = [(core, engine, *_scan(stream)) for (core, engine), stream in sorted(program.streams.items())]
+    if not parts:
+        return Instructions(*(np.zeros(0, np.int64) for _ in range(7)))
+    origin, opcode, dram_bytes, semaphore = (np.concatenate(column) for column in list(zip(*parts))[2:])
+    core, engine = (
+        np.concatenate([np.full(len(part[2]), part[index], np.int64) for part in parts]) for index in (0, 1)
+    )
+    return Instructions(layers_of[origin], origin, opcode, core, engine, dram_bytes, semaphore)
+
+
+def _scan(stream: bytes) -> tuple[Integers, Integers, Integers, Integers]:
+    """Origin, opcode, DRAM bytes and semaphore of every instruction."""
+    halves, words = np.frombuffer(stream, "<u2"), np.frombuffer(stream, "<u4").astype(np.int64)
+    at = np.fromiter(_offsets(halves.tolist()), np.int64)
+    opcode = halves[2 * at].astype(np.int64)
+    moved, semaphore = np.zeros(len(at), np.int64), np.full(len(at), -1, np.int64)
+    for name in DRAM_TRANSFERS:
+        chosen = opcode == FORMAT_BY_NAME[name].code
+        moved[chosen] = _payload_bytes(words, at[chosen], name)
+    for name in SYNCHRONIZATION:
+        chosen = opcode == FORMAT_BY_NAME[name].code
+        semaphore[chosen] = words[at[chosen] + _word_of(name, "semaphore")]
+    return words[at + 1], opcode, moved, semaphore
+
+
+def _payload_bytes(words: Integers, at: Integers, name: str) -> Integers:
+    """Bytes moved by the transfers that start at the words `at`: their runs and steps multiplied."""
+    moved = np.ones(len(at), np.int64)
+    for field in FORMAT_BY_NAME[name].fields:
+        if field.name in ("run_bytes", "index_count", "counts"):
+            steps = np.arange(field.count) + _word_of(name, field.name)
+            moved *= words[at[:, None] + steps].prod(axis=1)
+    return moved
+
+
+def _offsets(halves: list[int]) -> Iterator[int]:
+    """Where each instruction starts, in 4-byte words; its second half-word is its size in 8-byte words."""
+    offset = 0
+    while offset < len(halves):
+        yield offset // 2
+        offset += 4 * halves[offset + 1]
+
+
+@cache
+def _word_of(name: str, field: str) -> int:
+    """Place of an instruction's field, in 4-byte words from its start."""
+    offset = _HEADER_BYTES
+    for entry in FORMAT_BY_NAME[name].fields:
+        if entry.name == field:
+            return offset // 4
+        offset += entry.count * _FIELD_BYTES[entry.type]
+    raise AssertionError(f"{name} has no field {field}")

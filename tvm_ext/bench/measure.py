@@ -16,7 +16,7 @@ from npu_backend.machine_types import Machine
 from npu_backend.ops import spec_of
 from npu_backend.pipeline import compile_graph
 from npu_backend.program import Program
-from npu_backend.report.figures import TimedProgram, figures
+from npu_backend.report.figures import TimedProgram, figures, plan_name
 from npu_backend.runtime import Emulator
 from npu_backend.strategies import Strategy
 from tvm_ext.bench.rows import BenchRow
@@ -61,14 +61,14 @@ def measure(imported: Imported, case: Case) -> BenchRow:
     start = time.perf_counter()
     programs = [compile_graph(graph, case.machine, case.strategy) for graph in imported.graphs]
     seconds = time.perf_counter() - start
-    found = figures([_timed(program) for program in programs], len(case.machine.cores), imported.io_bytes)
-    plans = dict.fromkeys(str(program.metadata.get("plan", case.strategy.name)) for program in programs)
+    timed = [_timed(program) for program in programs]
+    found = figures(timed, len(case.machine.cores), imported.io_bytes)
     return BenchRow(
         model=case.model,
         machine=case.machine.name,
         cores=len(case.machine.cores),
         strategy=case.strategy.name,
-        plan=", ".join(plans),
+        plan=plan_name(timed, case.strategy.name),
         cycles=found.cycles,
         latency_us=found.latency_us,
         lower_bound_us=found.lower_bound_us,

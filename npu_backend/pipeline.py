@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from npu_backend.choose import choose
 from npu_backend.graph import Graph
 from npu_backend.machine_types import Machine
-from npu_backend.passes.emit import emit
-from npu_backend.passes.fit import fit
 from npu_backend.passes.fuse import fuse
 from npu_backend.passes.legalize import legalize
-from npu_backend.passes.partition import partition
-from npu_backend.passes.synchronize import synchronize
 from npu_backend.program import Program
 from npu_backend.rates import check_rates
 from npu_backend.strategies import Strategy
 from npu_backend.verify import verify
 
-STAGES = ("legalize", "fuse", "partition", "reside", "tile", "schedule", "place", "synchronize", "emit")
+STAGES = ("legalize", "fuse", "partition", "order", "strata", "reside", "tile", "schedule", "place", "synchronize",
+          "emit")  # fmt: skip
 
 # Called after every pass with its name and what it made; may raise to stop there.
 Observer = Callable[[str, object], None]
@@ -44,10 +42,13 @@ def compile_graph(
     check_rates(graph, machine)
     legal = done("legalize", legalize(graph))
     fused = done("fuse", fuse(legal))
-    partitioned = done("partition", partition(fused, machine, strategy))
-    placed = fit(partitioned, strategy)
-    done("reside", placed.scheduled.tiled.resident)
-    done("tile", placed.scheduled.tiled)
-    done("schedule", placed.scheduled)
-    done("place", placed)
-    return done("emit", emit(done("synchronize", synchronize(placed)), strategy))
+    plan = choose(fused, machine, strategy)
+    done("partition", plan.partitioned)
+    done("order", plan.ordered)
+    done("strata", plan.divided)
+    done("reside", plan.placed.scheduled.tiled.resident)
+    done("tile", plan.placed.scheduled.tiled)
+    done("schedule", plan.placed.scheduled)
+    done("place", plan.placed)
+    done("synchronize", plan.synchronized)
+    return done("emit", plan.program(strategy))

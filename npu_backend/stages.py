@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,6 +47,13 @@ class Fused:
 
     graph: Graph
     layers: tuple[Layer, ...]
+
+    def reordered(self, sequence: Sequence[int]) -> Fused:
+        """The same layers in another order in which they can run."""
+        made = Fused(self.graph, tuple(self.layers[index] for index in sequence))
+        # Packing them takes longer than anything else here, and they are the same.
+        made.__dict__["constants"] = self.constants
+        return made
 
     def inputs(self, layer: Layer) -> tuple[str, ...]:
         """Tensors the layer reads, each once."""
@@ -95,12 +102,35 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Join:
+    """The stratum a layer is in, and why it does or does not run on into the layer after it.
+
+    The costs that were compared, where no rule decided: computing the overlap once more, and the waiting it saves.
+    """
+
+    stratum: int
+    reason: str
+    recompute_ns: float | None = None
+    synchronization_ns: float | None = None
+
+
+@dataclass(frozen=True)
 class Partitioned:
-    """Every layer divided over the machine's cores."""
+    """Every layer divided over the machine's cores.
+
+    `barriers`: all cores wait for each other after every stratum. Layers of one stratum stand side by side.
+    """
 
     fused: Fused
     machine: Machine
     splits: tuple[Split, ...]
+    barriers: bool
+    joins: tuple[Join, ...]
+
+    def in_stratum(self, layer_index: int) -> tuple[int, ...]:
+        """The readers of a layer's output that are in its own stratum."""
+        readers = self.fused.readers.get(self.fused.layers[layer_index].output, ())
+        return tuple(reader for reader in readers if self.joins[reader].stratum == self.joins[layer_index].stratum)
 
     def cores_of(self, layer_index: int) -> tuple[int, ...]:
         """Cores that have a part in a layer."""

@@ -19,23 +19,35 @@ class Directions(Enum):
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named combination of the passes' options."""
+    """A named combination of the passes' options.
+
+    `forward`: feature maps stay in the scratchpads for the layers that read them, cores exchange what others need of
+    them, those parts first, and wait only for data. Without it every map goes through DRAM, and all cores wait for each
+    other after every layer. `strata`: chains of layers run without any exchange, overlaps computed by each core.
+    `rung_below`: the strategy whose plan is taken where it is faster on the emulator's clock.
+    """
 
     name: str
     meaning: str
     directions: Directions
-    forward: bool = True
+    forward: bool = False
+    strata: bool = False
+    rung_below: str | None = None
 
 
 STRATEGIES = {
     strategy.name: strategy
     for strategy in (
-        Strategy("single", "everything on the first core", Directions.SINGLE),
+        Strategy("single", "everything on the first core", Directions.SINGLE, forward=True),
         Strategy("spatial", "every layer divided by rows where it can be", Directions.SPATIAL),
         Strategy("channel", "every layer divided by output channels where it can be", Directions.CHANNEL),
         Strategy("base", "direction per layer by the heuristics h1 to h5 of CGO 2023", Directions.ADAPTIVE),
+        Strategy("halo", "base, maps stay in the scratchpads and cores exchange halos", Directions.ADAPTIVE,
+                 forward=True, rung_below="base"),
+        Strategy("stratum", "halo, and chains of layers without exchange", Directions.ADAPTIVE, forward=True,
+                 strata=True, rung_below="halo"),
     )
-}
+}  # fmt: skip
 
 
 def strategy_named(name: str) -> Strategy:

@@ -99,8 +99,15 @@ def verify_partitioned(partitioned: Partitioned, *, thorough: bool) -> None:
             if box is not None:
                 _check_units(box, whole, allowed, f"{where} core {core}")
         missing = subtract_all(whole, [box for box in split.boxes if box is not None])
-        if missing:
+        if missing and not _is_inside_stratum(partitioned, index):
             raise VerificationError(f"{where}: no core computes {_listed(missing)} of {whole}")
+
+
+def _is_inside_stratum(partitioned: Partitioned, index: int) -> bool:
+    """Whether only the layer's own stratum reads its output, which may then leave out what nobody needs."""
+    output = partitioned.fused.layers[index].output
+    readers = partitioned.fused.readers.get(output, ())
+    return output not in partitioned.fused.graph.output_names and readers == partitioned.in_stratum(index) != ()
 
 
 def _check_units(box: Box, whole: Box, allowed: Mapping[int, int], where: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from npu_backend.box import Box, subtract_all
 from npu_backend.encoding import decode
 from npu_backend.isa import Engine
+from npu_backend.passes.barriers import BARRIER
 from npu_backend.passes.synchronize import Synchronized, engine_of
 from npu_backend.program import Program
 from npu_backend.stages import ALIGNMENT_BYTES, Access, Buffer, Placed, Scheduled, Step
@@ -24,7 +25,7 @@ def verify_scheduled(scheduled: Scheduled, *, thorough: bool) -> None:
         for access in (*step.reads, *step.writes):
             if isinstance(access.buffer, int):
                 _check_life(scheduled.buffers, access.buffer, position, step, where)
-            elif access.buffer not in scheduled.dram.tensors:
+            elif access.buffer not in scheduled.dram.tensors and not access.buffer.startswith(BARRIER):
                 raise VerificationError(f"{where} moves {access.buffer}, not in DRAM")
     if thorough:
         _check_written_before_read(scheduled)

@@ -23,8 +23,8 @@ from npu_backend.strategies import Strategy
 WIDE_CODES = ("uint16", "int16")
 
 
-def emit(synchronized: Synchronized, strategy: Strategy) -> Program:
-    """The program of a whole graph."""
+def emit(synchronized: Synchronized, strategy: Strategy, plan: Strategy) -> Program:
+    """The program of a whole graph; `plan` is the rung of the strategy's ladder whose plan it is."""
     placed = synchronized.placed
     partitioned = placed.scheduled.tiled.resident.partitioned
     fused, dram = partitioned.fused, placed.scheduled.dram
@@ -40,7 +40,7 @@ def emit(synchronized: Synchronized, strategy: Strategy) -> Program:
         streams=_streams(synchronized, origins),
         constants=_constant_image(fused, dram),
         origins=tuple(name for _, name in origins),
-        metadata=_metadata(placed, strategy, origins),
+        metadata=_metadata(placed, strategy, plan, origins),
     )
 
 
@@ -95,7 +95,7 @@ def _port(graph: Graph, port: GraphPort, dram: DramLayout, *, is_output: bool) -
     return Port(port.host_name, is_output, tensor.dtype, host_shape, port.storage_axes, place)
 
 
-def _metadata(placed: Placed, strategy: Strategy, origins: Mapping[Origin, int]) -> dict[str, Any]:
+def _metadata(placed: Placed, strategy: Strategy, plan: Strategy, origins: Mapping[Origin, int]) -> dict[str, Any]:
     """What a report needs: the layers, how each was divided and why, and which origins are whose."""
     tiled = placed.scheduled.tiled
     partitioned = tiled.resident.partitioned
@@ -103,6 +103,7 @@ def _metadata(placed: Placed, strategy: Strategy, origins: Mapping[Origin, int])
         "graph": partitioned.fused.graph.name,
         "machine": partitioned.machine.name,
         "strategy": strategy.name,
+        "plan": plan.name,
         "spm_peak_bytes": list(placed.peak_bytes),
         "constant_bytes": sum(constant.nbytes for constant in partitioned.fused.graph.constants.values()),
         "dram_peak_gb_per_s": partitioned.machine.dram.bandwidth_gb_per_s,
@@ -112,7 +113,7 @@ def _metadata(placed: Placed, strategy: Strategy, origins: Mapping[Origin, int])
 
 
 def _layer(partitioned: Partitioned, placed: Placed, index: int) -> dict[str, Any]:
-    fused, split = partitioned.fused, partitioned.splits[index]
+    fused, split, join = partitioned.fused, partitioned.splits[index], partitioned.joins[index]
     layer, tilings = fused.layers[index], placed.scheduled.tiled.tilings[index]
     return {
         "name": layer.name,
@@ -120,6 +121,10 @@ def _layer(partitioned: Partitioned, placed: Placed, index: int) -> dict[str, An
         "nodes": [name for op in layer.ops for name in op.origin],
         "split": split.direction,
         "reason": split.reason,
+        "stratum": join.stratum,
+        "stratum_reason": join.reason,
+        "recompute_us": _us(join.recompute_ns),
+        "synchronization_us": _us(join.synchronization_ns),
         "cores": sum(box is not None for box in split.boxes),
         "tiles": [len(tiling.parts) if tiling else 0 for tiling in tilings],
         "data_type": multiplied_type(fused.graph, layer.anchor),
@@ -128,6 +133,10 @@ def _layer(partitioned: Partitioned, placed: Placed, index: int) -> dict[str, An
         "macs": sum(spec_of(op).macs(fused.graph, op) for op in layer.ops),
         "resident": layer.output in placed.scheduled.tiled.resident.residencies,
     }
+
+
+def _us(nanoseconds: float | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1000
 
 
 def _rounds(graph: Graph, op: Op) -> bool:

@@ -1,12 +1,15 @@
-"""Fit: keeps tensors resident, tiles, schedules and places; what does not fit is spilled, and all is tried again."""
+"""Fit: strata, residency, tiles, schedule and placement; what does not fit is spilled, and all is tried again."""
 
 from __future__ import annotations
 
-from npu_backend.cost import CostModel
+from collections.abc import Mapping
+
 from npu_backend.errors import CapacityError, DoesNotFitError
+from npu_backend.passes.halo_first import halo_first
 from npu_backend.passes.place import place
 from npu_backend.passes.reside import reside
 from npu_backend.passes.schedule import schedule
+from npu_backend.passes.strata import strata
 from npu_backend.passes.tile import TileSearch
 from npu_backend.stages import Partitioned, Placed, Resident, Tiled
 from npu_backend.strategies import Strategy
@@ -18,18 +21,25 @@ _PLANNED_SHARES = (0.9, 0.7, 0.5)
 _EARLY_SHARES = (0.9, 0.7, 0.0)
 
 
-def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
+def fit(
+    partitioned: Partitioned,
+    strategy: Strategy,
+    search: TileSearch,
+    waiting_ns: Mapping[str, float],
+    closed: frozenset[str] = frozenset(),
+) -> Placed:
     """Every buffer at an address.
 
-    Raises CapacityError when some layer does not fit even with nothing resident.
+    `waiting_ns` is what strata are chosen with, no stratum runs across a tensor in `closed`. Raises CapacityError when
+    some layer does not fit even with nothing resident.
     """
-    search = TileSearch(CostModel(partitioned.machine))
     spilled: frozenset[str] = frozenset()
     shares = list(_PLANNED_SHARES)
     while True:
-        resident = reside(partitioned, strategy, spilled)
+        resident = _resident(partitioned, strategy, search, waiting_ns, closed | spilled, spilled)
         try:
-            return _place(search.tile(resident, shares[0]), hopeful=not spilled)
+            tiled = search.tile(resident, shares[0])
+            return _place(halo_first(tiled) if strategy.forward else tiled, hopeful=not spilled)
         except DoesNotFitError as failure:
             victim = _largest_resident(resident, failure.layer_index, failure.core)
             if victim is not None:
@@ -40,11 +50,30 @@ def fit(partitioned: Partitioned, strategy: Strategy) -> Placed:
                 raise _capacity_error(partitioned, failure) from failure
 
 
+def _resident(
+    partitioned: Partitioned, strategy: Strategy, search: TileSearch, waiting_ns: Mapping[str, float],
+    closed: frozenset[str], spilled: frozenset[str],
+) -> Resident:  # fmt: skip
+    """What stays, with strata only across what stays: a stratum ends where its map finds no room."""
+    if not strategy.strata:
+        return reside(partitioned, strategy, spilled)
+    while True:
+        divided = strata(partitioned, waiting_ns, closed, search.cost)
+        resident = reside(divided, strategy, spilled)
+        lost = {layer.output for index, layer in enumerate(divided.fused.layers)
+                if any(resident.in_scratchpad(layer.output, i) is None for i in divided.in_stratum(index))}  # fmt: skip
+        if not lost:
+            return resident
+        closed |= lost
+
+
 def _place(tiled: Tiled, hopeful: bool) -> Placed:
     """The schedule that loads the most constants early and still fits.
 
     Where one before it did not fit, the one that loads none early goes first: most of those that fail, fail with it.
     """
+    if tiled.resident.partitioned.barriers:
+        return place(schedule(tiled, 0.0))
     latest = None if hopeful else place(schedule(tiled, _EARLY_SHARES[-1]))
     for early_share in _EARLY_SHARES[:-1]:
         try:

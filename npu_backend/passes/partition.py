@@ -17,7 +17,7 @@ from npu_backend.machine_types import Core, Machine
 from npu_backend.ops import spec_of
 from npu_backend.ops.matrix import is_depthwise
 from npu_backend.rates import multiplied_type
-from npu_backend.stages import Fused, Layer, Partitioned, Split
+from npu_backend.stages import Fused, Join, Layer, Partitioned, Split
 from npu_backend.strategies import Directions, Strategy
 
 # h2: weights count as much larger than the input from this ratio on.
@@ -33,8 +33,11 @@ def partition(fused: Fused, machine: Machine, strategy: Strategy) -> Partitioned
     splits: dict[str, Split] = {}
     for layer in fused.layers:
         sources = {name: splits[name] for name in fused.inputs(layer) if name in splits}
-        splits[layer.output] = _split(_Candidate.of(fused, layer, machine, sources, strategy.forward), strategy)
-    return Partitioned(fused, machine, tuple(splits.values()))
+        splits[layer.output] = _split(
+            _Candidate.of(fused, layer, machine, sources, strategy.forward or strategy.strata), strategy
+        )
+    alone = tuple(Join(index, "") for index in range(len(splits)))
+    return Partitioned(fused, machine, tuple(splits.values()), not strategy.forward and len(machine.cores) > 1, alone)
 
 
 @dataclass(frozen=True)

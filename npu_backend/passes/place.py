@@ -1,15 +1,29 @@
 """Place: an address for every buffer, so that buffers alive at the same time never overlap.
 
 Largest first, each at the lowest gap that is free during its whole life (greedy by size, as in Pisarchyk and Lee,
-"Efficient Memory Management for Deep Neural Net Inference", 2020).
+"Efficient Memory Management for Deep Neural Net Inference", 2020). Where there is room, a life starts when the engine
+that writes the buffer could start: an engine never waits then for another one to leave an address.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from npu_backend.box import Box
 from npu_backend.errors import DoesNotFitError
+from npu_backend.isa import Engine
 from npu_backend.stages import Placed, Scheduled
+
+_Steps = npt.NDArray[np.int64]
+
+_COMPUTE = (Engine.MATRIX, Engine.VECTOR)
+
+# How often the lives around a buffer that finds no room are cut back before all are.
+_REPAIRS = 8
 
 
 def place(scheduled: Scheduled) -> Placed:
@@ -20,31 +34,88 @@ def place(scheduled: Scheduled) -> Placed:
     machine = scheduled.tiled.resident.partitioned.machine
     addresses = [0] * len(scheduled.buffers)
     peaks = []
+    sizes = np.array([buffer.size_bytes for buffer in scheduled.buffers], np.int64)
+    first = np.array([buffer.first_step for buffer in scheduled.buffers], np.int64)
+    earliest = _earliest(scheduled, first)
+    last = np.array([buffer.last_step for buffer in scheduled.buffers], np.int64)
     for core, description in enumerate(machine.cores):
-        own = [index for index, buffer in enumerate(scheduled.buffers) if buffer.core == core]
-        placed = _place_core(scheduled, own)
-        for index, address in zip(own, placed):
+        own = np.array([index for index, buffer in enumerate(scheduled.buffers) if buffer.core == core], np.int64)
+        placed = _Core(description.spm_bytes, sizes[own], earliest[own], first[own], last[own]).addresses()
+        ends = placed + sizes[own]
+        if ends.max(initial=0) > description.spm_bytes:
+            layer = scheduled.steps[first[own[int(np.argmax(ends))]]].layer
+            raise DoesNotFitError(layer, core, int(ends.max()), description.spm_bytes)
+        peaks.append(int(ends.max(initial=0)))
+        for index, address in zip(own.tolist(), placed.tolist()):
             addresses[index] = address
-        ends = [address + scheduled.buffers[index].size_bytes for index, address in zip(own, placed)]
-        peaks.append(max(ends, default=0))
-        if peaks[-1] > description.spm_bytes:
-            worst = own[int(np.argmax(ends))]
-            layer = scheduled.steps[scheduled.buffers[worst].first_step].layer
-            raise DoesNotFitError(layer, core, peaks[-1], description.spm_bytes)
     return Placed(scheduled, tuple(addresses), tuple(peaks))
 
 
-def _place_core(scheduled: Scheduled, own: list[int]) -> list[int]:
-    """Addresses of one core's buffers, in the order of `own`."""
-    sizes = np.array([scheduled.buffers[index].size_bytes for index in own], np.int64)
-    first = np.array([scheduled.buffers[index].first_step for index in own], np.int64)
-    last = np.array([scheduled.buffers[index].last_step for index in own], np.int64)
-    address = np.full(len(own), -1, np.int64)
-    for index in sorted(range(len(own)), key=lambda i: (-sizes[i], first[i])):
-        neighbours = np.flatnonzero((address >= 0) & (first <= last[index]) & (last >= first[index]))
+def _earliest(scheduled: Scheduled, first: _Steps) -> _Steps:
+    """For every buffer the step after which its first writer could start: its engine is free, its inputs are there."""
+    earliest = first.copy()
+    written: dict[int, list[tuple[int, Box]]] = {}
+    busy: dict[tuple[int, Engine], int] = {}
+    for number, step in enumerate(scheduled.steps):
+        inputs = [
+            _latest(written.get(read.buffer, ()), read.box) for read in step.reads if isinstance(read.buffer, int)
+        ]
+        start = max([busy.get((step.core, step.engine), -1), *inputs]) + 1
+        busy[step.core, step.engine] = number
+        for access in step.writes:
+            if isinstance(access.buffer, int):
+                if access.buffer not in written and step.engine in _COMPUTE:
+                    earliest[access.buffer] = min(earliest[access.buffer], start)
+                written.setdefault(access.buffer, []).append((number, access.box))
+    return earliest
+
+
+def _latest(writes: Sequence[tuple[int, Box]], box: Box) -> int:
+    """The last step that wrote into a box, or -1."""
+    return next((number for number, other in reversed(writes) if other.overlaps(box)), -1)
+
+
+@dataclass(frozen=True)
+class _Core:
+    """One core's buffers: sizes in bytes, the step from which each is wanted, and the first and last that need it."""
+
+    spm_bytes: int
+    sizes: _Steps
+    wanted: _Steps
+    first: _Steps
+    last: _Steps
+
+    def addresses(self) -> _Steps:
+        """Lives start where they are wanted, or where they must if not all fit; ends may lie beyond the scratchpad."""
+        wanted = self.wanted.copy()
+        for _ in range(_REPAIRS):
+            address, stuck = self._place(wanted)
+            if stuck is None:
+                return address
+            around = (wanted <= self.last[stuck]) & (self.last >= self.first[stuck])
+            wanted[around] = self.first[around]
+        return self._place(self.first)[0]
+
+    def _place(self, wanted: _Steps) -> tuple[_Steps, int | None]:
+        """Addresses, and the first buffer that finds no room; with all lives at their shortest, all are placed."""
+        address = np.full(len(self.sizes), -1, np.int64)
+        for index in np.lexsort((self.first, -self.sizes)).tolist():
+            for first in (wanted, self.first):
+                address[index] = self._gap(address, index, first)
+                if address[index] + self.sizes[index] <= self.spm_bytes:
+                    break
+            else:
+                if wanted is not self.first:
+                    return address, index
+        return address, None
+
+    def _gap(self, address: _Steps, index: int, first: _Steps) -> int:
+        """The lowest address that is free from the buffer's step in `first` to its last."""
+        alive = (address >= 0) & (first <= self.last[index]) & (self.last >= first[index])
+        alive[index] = False
+        neighbours = np.flatnonzero(alive)
         order = neighbours[np.argsort(address[neighbours], kind="stable")]
-        address[index] = _lowest_gap(address[order].tolist(), sizes[order].tolist(), int(sizes[index]))
-    return [int(value) for value in address]
+        return _lowest_gap(address[order].tolist(), self.sizes[order].tolist(), int(self.sizes[index]))
 
 
 def _lowest_gap(starts: list[int], sizes: list[int], wanted: int) -> int:

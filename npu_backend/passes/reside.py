@@ -6,24 +6,29 @@ halo, which moves once. The walk is greedy in schedule order and leaves every la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from npu_backend.box import Box
 from npu_backend.stages import Partitioned, Residency, Resident, aligned
 from npu_backend.strategies import Strategy
 
 # Share of a scratchpad that resident tensors leave to the tiles of the layer that runs.
-TILE_SHARE = 0.4
+TILE_SHARE = 0.2
 
 
 def reside(partitioned: Partitioned, strategy: Strategy, spilled: frozenset[str] = frozenset()) -> Resident:
-    """Keeps what fits; tensors in `spilled` go through DRAM whatever there is room for."""
+    """Keeps what fits; tensors in `spilled` go through DRAM whatever there is room for.
+
+    Without forwarding only what a stratum computes for itself is kept.
+    """
     plan: dict[str, Residency] = {}
-    if strategy.forward:
-        walk = _Walk(partitioned, plan)
-        for index, layer in enumerate(partitioned.fused.layers):
-            if layer.output not in spilled:
-                walk.keep(layer.output, index)
+    walk = _Walk(partitioned, plan)
+    for index, layer in enumerate(partitioned.fused.layers):
+        if layer.output not in spilled:
+            readers = (
+                partitioned.fused.readers.get(layer.output, ()) if strategy.forward else partitioned.in_stratum(index)
+            )
+            walk.keep(layer.output, index, readers)
     return Resident(partitioned, plan)
 
 
@@ -36,9 +41,8 @@ class _Walk:
         self.taken = [[0] * len(cores) for _ in partitioned.fused.layers]
         self.room = [int(core.spm_bytes * (1 - TILE_SHARE)) for core in cores]
 
-    def keep(self, tensor: str, producer: int) -> None:
-        """Keeps a tensor until its last reader, or the last one for which there is room."""
-        readers = self.partitioned.fused.readers.get(tensor, ())
+    def keep(self, tensor: str, producer: int, readers: Sequence[int]) -> None:
+        """Keeps a tensor until the last of these readers, or the last one for which there is room."""
         for count in range(len(readers), 0, -1):
             residency = Residency(tensor, self._boxes(tensor, producer, readers[:count]), producer, readers[count - 1])
             if self._fits(residency):

@@ -7,6 +7,7 @@ them. Emission later keeps only the order that data demands.
 
 from __future__ import annotations
 
+from npu_backend.passes.barriers import with_barriers
 from npu_backend.passes.core_tiles import CoreLayer
 from npu_backend.passes.dram import lay_out_dram, stored_tensors
 from npu_backend.passes.exchange import exchange
@@ -19,11 +20,15 @@ def schedule(tiled: Tiled, early_share: float) -> Scheduled:
 
     `early_share` of a scratchpad may be taken when constants are loaded before their layer; 0 loads none early.
     """
-    builder = StepBuilder(tiled, lay_out_dram(tiled), stored_tensors(tiled.resident), early_share)
+    partitioned = tiled.resident.partitioned
+    builder = StepBuilder(
+        tiled, lay_out_dram(tiled), stored_tensors(tiled.resident), 0.0 if partitioned.barriers else early_share
+    )
     for index, layer in enumerate(builder.fused.layers):
-        for core in tiled.resident.partitioned.cores_of(index):
+        for core in partitioned.cores_of(index):
             builder.open_resident(index, core)
             CoreLayer(builder, index, core).run()
         if layer.output in tiled.resident.residencies:
             exchange(builder, index)
-    return Scheduled(tiled, tuple(builder.buffers), tuple(builder.steps), builder.dram)
+    steps = with_barriers(builder.steps, partitioned) if partitioned.barriers else tuple(builder.steps)
+    return Scheduled(tiled, tuple(builder.buffers), steps, builder.dram)

@@ -70,7 +70,7 @@ class _Search:
         """What the search depends on, within one compilation."""
         task = self.task
         streamed = task.streamed(task.whole_needs)
-        return task.layer_index, task.core, self.room_bytes, tuple(streamed), task.output_is_resident
+        return task.layer_index, task.core, task.out_box, self.room_bytes, tuple(streamed), task.output_is_resident
 
     def best(self) -> Tiling:
         """The fastest tiling that fits.

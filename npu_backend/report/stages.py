@@ -51,7 +51,9 @@ def partitioned_text(partitioned: Partitioned) -> str:
     lines = [f"splits {partitioned.fused.graph.name} on {partitioned.machine.name}: {', '.join(names)}"]
     for index, (layer, split) in enumerate(zip(partitioned.fused.layers, partitioned.splits, strict=True)):
         boxes = " ".join(map(_box, split.boxes))
-        lines.append(f"  {index}: {layer.output} {split.direction} {boxes}  # {split.reason}")
+        join = partitioned.joins[index]
+        stratum = f" stratum {join.stratum}: {join.reason}" if join.reason else ""
+        lines.append(f"  {index}: {layer.output} {split.direction} {boxes}  # {split.reason}{stratum}")
     return _joined(lines)
 
 

@@ -21,7 +21,8 @@ from tvm_ext.package import HostOp
 Capture = pytest.CaptureFixture[str]
 
 FIRST_WORDS = {
-    "import": "graph", "legalize": "graph", "fuse": "layers", "partition": "splits", "reside": "residencies",
+    "import": "graph", "legalize": "graph", "fuse": "layers", "partition": "splits", "order": "splits",
+    "strata": "splits", "reside": "residencies",
     "tile": "tilings", "schedule": "schedule", "place": "placement", "synchronize": "semaphores", "emit": "input",
 }  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_json_keeps_the_contract(tiny: Path, tmp_path: Path, capsys: Capture) ->
     assert npuc(capsys, "run", tiny, "--verify", "-q", "--cores", 2, "--json", path) == (0, "", "")
     document = checked_json(path)
     assert document["model"] == "tiny"
-    assert (document["machine"], document["cores"], document["strategy"]) == ("exynos2100", 2, "base")
+    assert (document["machine"], document["cores"], document["strategy"]) == ("exynos2100", 2, "stratum")
     assert document["macs"] == document["macs_executed"] == 64 * (8 * 27 + 16 * 8)
     assert sum(layer["cycles"] for layer in document["layers"]) == document["cycles"]  # type: ignore[attr-defined]
     assert sum(core["dram_bytes"] for core in document["per_core"]) == document["dram_bytes"]  # type: ignore[attr-defined]

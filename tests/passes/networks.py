@@ -119,7 +119,7 @@ def machine(name: str = "exynos2100", cores: int = 2, spm_bytes: int = 1 << 16) 
     return load_machine(name).take(cores).with_spm_bytes(spm_bytes)
 
 
-def stages(graph: Graph, target: Machine, strategy: str = "base") -> dict[str, Any]:
+def stages(graph: Graph, target: Machine, strategy: str = "halo") -> dict[str, Any]:
     """What every pass made, by the pass's name."""
     made: dict[str, Any] = {}
     compile_graph(graph, target, STRATEGIES[strategy], made.__setitem__, check=True)

@@ -65,7 +65,7 @@ HEURISTICS: dict[str, tuple[Callable[[Network], str], str, str]] = {
 @pytest.mark.parametrize("name", HEURISTICS)
 def test_heuristics(name: str) -> None:
     make, direction, reason = HEURISTICS[name]
-    result = split(make)
+    result = split(make, "halo")
     assert (result.direction, result.reason[: len(reason)]) == (direction, reason)
 
 
@@ -130,3 +130,8 @@ def test_shares_add_up_and_no_unit_is_better_elsewhere(units: int, unit_times: l
 def test_equal_cores_get_equal_shares(units: int, cores: int) -> None:
     shares = balanced_shares(units, [3.0] * cores)
     assert max(shares) - min(shares) <= 1
+
+
+def test_the_paper_divides_channelwise_layers_by_channels_where_maps_do_not_stay() -> None:
+    make = HEURISTICS["h4-kept-rows"][0]
+    assert (split(make, "base").direction, split(make, "halo").direction) == ("channels", "rows")

@@ -23,8 +23,9 @@ ROOM = 1 << 20
 
 @cache
 def template() -> Scheduled:
+    """Steps that touch no buffer, so that any lives may be given."""
     scheduled: Scheduled = stages(block(), machine(spm_bytes=ROOM))["schedule"]
-    return scheduled
+    return replace(scheduled, steps=tuple(replace(step, reads=(), writes=()) for step in scheduled.steps))
 
 
 def life(core: int, units: int, start: int, length: int) -> Buffer:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from npu_backend.strategies import Strategy
 
 DEFAULT_MACHINE = "exynos2100"
-DEFAULT_STRATEGY = "base"
+DEFAULT_STRATEGY = "stratum"
 _TARGET_OPTIONS = ("machine", "cores", "strategy", "spm-bytes")
 _SHAPE = re.compile(r"\s*,?\s*(?P<name>[^\s\[\]]+):\[(?P<extents>[^\]]*)\]\s*")
 

@@ -1,0 +1,178 @@
+"""Choose: the plans of a strategy and of the rungs below it, judged by the emulator's clock.
+
+Strata are chosen with a profile, as in Jung et al., CGO 2023: what the cores wait between two layers comes from a run
+without strata. A stratum that then takes longer than its layers took before is given up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from npu_backend.cost import CostModel
+from npu_backend.isa import Engine
+from npu_backend.machine_types import Machine
+from npu_backend.passes.emit import emit
+from npu_backend.passes.fit import fit
+from npu_backend.passes.order import order
+from npu_backend.passes.partition import partition
+from npu_backend.passes.synchronize import Synchronized, synchronize
+from npu_backend.passes.tile import TileSearch
+from npu_backend.program import Program
+from npu_backend.runtime import Emulator
+from npu_backend.stages import Fused, Partitioned, Placed
+from npu_backend.strategies import STRATEGIES, Strategy
+
+_COMPUTE = (Engine.MATRIX, Engine.VECTOR)
+# How often strata that turned out slower are given up and the rest is tried again.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the passes made of a network by one strategy."""
+
+    strategy: Strategy
+    partitioned: Partitioned
+    ordered: Partitioned
+    synchronized: Synchronized
+
+    @property
+    def placed(self) -> Placed:
+        """The stage before synchronisation."""
+        return self.synchronized.placed
+
+    @property
+    def divided(self) -> Partitioned:
+        """The layers with their strata."""
+        return self.placed.scheduled.tiled.resident.partitioned
+
+    def program(self, asked: Strategy) -> Program:
+        """The program file's content, which names the strategy that was asked for."""
+        return emit(self.synchronized, asked, self.strategy)
+
+    @cached_property
+    def total_ns(self) -> float:
+        """How long it takes on the emulator's clock."""
+        return self._times[0]
+
+    @property
+    def computes_ns(self) -> npt.NDArray[np.float64]:
+        """float64 [layer][core][start, stop]: when a core's first computation of a layer starts and its last ends.
+
+        Not a number where a core computes nothing of a layer.
+        """
+        return self._times[1]
+
+    @cached_property
+    def ends_ns(self) -> npt.NDArray[np.float64]:
+        """float64 [layer]: when it and all layers before it have computed."""
+        latest = np.nanmax(np.nan_to_num(self.computes_ns[:, :, 1], nan=0.0), axis=1)
+        ends: npt.NDArray[np.float64] = np.maximum.accumulate(latest)
+        return ends
+
+    @cached_property
+    def _times(self) -> tuple[float, npt.NDArray[np.float64]]:
+        with Emulator(self.program(self.strategy).to_bytes()) as emulator:
+            timing = emulator.time(spans=True)
+        assert timing.spans is not None
+        cores = len(self.divided.machine.cores)
+        found = np.full((len(self.divided.splits), cores, 2), np.nan)
+        for step, (first, last) in zip(self.placed.scheduled.steps, self._instructions()):
+            if step.engine in _COMPUTE:
+                layer, core = step.layer, step.core
+                found[layer, core, 0] = np.fmin(found[layer, core, 0], timing.spans[first, 0])
+                found[layer, core, 1] = np.fmax(found[layer, core, 1], timing.spans[last, 1])
+        return timing.total_ns, found
+
+    def _instructions(self) -> list[tuple[int, int]]:
+        """The first and last instruction of every step that work, as numbered in the file."""
+        made = self.synchronized
+        streams: dict[tuple[int, Engine], list[int]] = {}
+        for index, step in enumerate(self.placed.scheduled.steps):
+            streams.setdefault((step.core, step.engine), []).append(index)
+        numbers, position = [(0, 0)] * len(self.placed.scheduled.steps), 0
+        for _, indices in sorted(streams.items()):
+            for index in indices:
+                position += len(made.waits[index])
+                count = len(self.placed.scheduled.steps[index].instructions)
+                numbers[index] = position, position + count - 1
+                position += count + len(made.signals[index])
+        return numbers
+
+
+def choose(fused: Fused, machine: Machine, strategy: Strategy) -> Plan:
+    """The fastest plan of the strategy and of the rungs below it.
+
+    Raises CapacityError when no tile of some layer fits a scratchpad.
+    """
+    return _Planner(fused, machine, TileSearch(CostModel(machine))).best(strategy)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    fused: Fused
+    machine: Machine
+    search: TileSearch
+
+    def best(self, strategy: Strategy) -> Plan:
+        if len(self.machine.cores) == 1:
+            # Nobody to exchange anything with.
+            return self._plan(replace(strategy, strata=False))
+        plans = [self._with_strata(strategy)] if strategy.strata else [self._plan(strategy)]
+        if strategy.rung_below is not None:
+            plans.append(self.best(STRATEGIES[strategy.rung_below]))
+        return min(plans, key=lambda plan: plan.total_ns) if len(plans) > 1 else plans[0]
+
+    def _plan(
+        self, strategy: Strategy, waiting_ns: Mapping[str, float] | None = None, closed: frozenset[str] = frozenset()
+    ) -> Plan:
+        partitioned = partition(self.fused, self.machine, strategy)
+        ordered = order(partitioned)
+        placed = fit(ordered, strategy, self.search, waiting_ns or {}, closed)
+        return Plan(strategy, partitioned, ordered, synchronize(placed))
+
+    def _with_strata(self, strategy: Strategy) -> Plan:
+        """The fastest of some rounds: each closes the strata that were slower than the same layers without."""
+        before = self._plan(replace(strategy, strata=False))
+        waiting_ns, closed = _waiting_ns(before), frozenset[str]()
+        plans = []
+        for _ in range(_ROUNDS):
+            plans.append(self._plan(strategy, waiting_ns, closed))
+            slower = _slower(plans[-1], before)
+            if not slower:
+                break
+            closed |= slower
+        return min(plans, key=lambda plan: plan.total_ns)
+
+
+def _waiting_ns(plan: Plan) -> dict[str, float]:
+    """By a layer's output: between its end on a core and the start of the layer after it there, the cores' mean."""
+    times = plan.computes_ns
+    waits = {}
+    for index, layer in enumerate(plan.divided.fused.layers[:-1]):
+        gaps = times[index + 1, :, 0] - times[index, :, 1]
+        if not np.isnan(gaps).all():
+            waits[layer.output] = max(0.0, float(np.nanmean(gaps)))
+    return waits
+
+
+def _slower(plan: Plan, before: Plan) -> frozenset[str]:
+    """What lies inside the strata that take longer than their layers did before."""
+    inside: dict[int, list[int]] = {}
+    for index, join in enumerate(plan.divided.joins):
+        inside.setdefault(join.stratum, []).append(index)
+    closed = set()
+    for layers in inside.values():
+        if len(layers) > 1 and _lasts_ns(plan, layers) > _lasts_ns(before, layers):
+            closed |= {plan.divided.fused.layers[index].output for index in layers[:-1]}
+    return frozenset(closed)
+
+
+def _lasts_ns(plan: Plan, layers: list[int]) -> float:
+    start = plan.ends_ns[layers[0] - 1] if layers[0] else 0.0
+    return float(plan.ends_ns[layers[-1]] - start)

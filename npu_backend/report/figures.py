@@ -131,7 +131,7 @@ def plan_name(programs: Sequence[TimedProgram], strategy: str) -> str:
 
     Where a model's programs follow different ones, all of them.
     """
-    plans = [timed.program.metadata.get("plan", strategy) for timed in programs]
+    plans = [timed.program.metadata["plan"] for timed in programs]
     return ", ".join(dict.fromkeys(plans)) or strategy
 
 

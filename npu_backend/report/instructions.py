@@ -15,7 +15,7 @@ from npu_backend.program import Program
 _HEADER_BYTES = 8
 _FIELD_BYTES = {"u32": 4, "i32": 4, "f32": 4, "u64": 8}
 SYNCHRONIZATION = ("WAIT", "SIGNAL")
-DRAM_TRANSFERS = ("LOAD", "STORE", "LOAD_ROWS")
+_TRANSFERS = ("LOAD", "STORE", "LOAD_ROWS", "SEND")
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -25,7 +25,7 @@ Booleans = npt.NDArray[np.bool_]
 class Instructions:
     """Every instruction of a program in file order, which is that of a timing's spans.
 
-    `dram_bytes` is the payload moved over DRAM; `semaphore` is that of a WAIT or SIGNAL, -1 for all others.
+    `moved_bytes` is the payload of transfers; `semaphore` is that of a WAIT or SIGNAL, -1 for all others.
     """
 
     layer: Integers
@@ -33,13 +33,28 @@ class Instructions:
     opcode: Integers
     core: Integers
     engine: Integers
-    dram_bytes: Integers
+    moved_bytes: Integers
     semaphore: Integers
 
     @property
     def works(self) -> Booleans:
         """Which instructions occupy an engine."""
         return np.isin(self.opcode, [FORMAT_BY_NAME[name].code for name in SYNCHRONIZATION], invert=True)
+
+    @property
+    def dram_bytes(self) -> Integers:
+        """The payload that each instruction moves over DRAM."""
+        return np.where(self.are("SEND"), 0, self.moved_bytes)
+
+    @property
+    def waits_abroad(self) -> Booleans:
+        """Which instructions wait for what another core signals."""
+        signals = self.are("SIGNAL")
+        signalling = np.full(int(self.semaphore.max(initial=0)) + 1, -1, np.int64)
+        signalling[self.semaphore[signals]] = self.core[signals]
+        source = signalling[self.semaphore]
+        abroad: Booleans = self.are("WAIT") & (source >= 0) & (source != self.core)
+        return abroad
 
     def are(self, name: str) -> Booleans:
         """Which instructions have this name."""
@@ -52,20 +67,20 @@ def instructions_of(program: Program) -> Instructions:
     parts = [(core, engine, *_scan(stream)) for (core, engine), stream in sorted(program.streams.items())]
     if not parts:
         return Instructions(*(np.zeros(0, np.int64) for _ in range(7)))
-    origin, opcode, dram_bytes, semaphore = (np.concatenate(column) for column in list(zip(*parts))[2:])
+    origin, opcode, moved_bytes, semaphore = (np.concatenate(column) for column in list(zip(*parts))[2:])
     core, engine = (
         np.concatenate([np.full(len(part[2]), part[index], np.int64) for part in parts]) for index in (0, 1)
     )
-    return Instructions(layers_of[origin], origin, opcode, core, engine, dram_bytes, semaphore)
+    return Instructions(layers_of[origin], origin, opcode, core, engine, moved_bytes, semaphore)
 
 
 def _scan(stream: bytes) -> tuple[Integers, Integers, Integers, Integers]:
-    """Origin, opcode, DRAM bytes and semaphore of every instruction."""
+    """Origin, opcode, moved bytes and semaphore of every instruction."""
     halves, words = np.frombuffer(stream, "<u2"), np.frombuffer(stream, "<u4").astype(np.int64)
     at = np.fromiter(_offsets(halves.tolist()), np.int64)
     opcode = halves[2 * at].astype(np.int64)
     moved, semaphore = np.zeros(len(at), np.int64), np.full(len(at), -1, np.int64)
-    for name in DRAM_TRANSFERS:
+    for name in _TRANSFERS:
         chosen = opcode == FORMAT_BY_NAME[name].code
         moved[chosen] = _payload_bytes(words, at[chosen], name)
     for name in SYNCHRONIZATION:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ from npu_backend.report.instructions import Instructions, instructions_of
 from npu_backend.report.waiting import waits_ns
 from npu_backend.runtime import Timing
 
+# What the compiler recorded of its choices.
+_CHOICES = ("reason", "stratum", "stratum_reason", "recompute_us", "synchronization_us")
 _COMPUTE = (Engine.MATRIX, Engine.VECTOR)
 
 
@@ -62,24 +63,14 @@ def layer_figures(program: Program, timing: Timing) -> tuple[LayerFigures, ...]:
     latency_us = np.diff(ends_ns, prepend=0.0) / 1000
     return tuple(
         LayerFigures(
-            name=row["name"], op=row["op"], split=row["split"], **_choices(row, index), cycles=int(cycles[index]),
+            name=row["name"], op=row["op"], split=row["split"], **{key: row[key] for key in _CHOICES},
+            cycles=int(cycles[index]),
             latency_us=float(latency_us[index]), sync_us=float(sync_us[index].mean()),
             sync_deviation_us=float(sync_us[index].std()), macs=row["macs"], dram_bytes=int(moved[index]),
             cores=row["cores"], tiles=tuple(row["tiles"]),
         )
         for index, row in enumerate(rows)
     )  # fmt: skip
-
-
-def _choices(row: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """What the compiler recorded of its choices."""
-    return {
-        "reason": row["reason"],
-        "stratum": row.get("stratum", index),
-        "stratum_reason": row.get("stratum_reason", ""),
-        "recompute_us": row.get("recompute_us"),
-        "synchronization_us": row.get("synchronization_us"),
-    }
 
 
 def _ends(instructions: Instructions, timing: Timing, layers: int) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npu_backend.report.instructions import Booleans, Instructions
+from npu_backend.report.instructions import Instructions
 
 Floats = npt.NDArray[np.float64]
 
@@ -16,22 +16,12 @@ def waits_ns(instructions: Instructions, spans: Floats, layers: int, cores: int)
     Where several engines wait, the time is the earliest layer's: that one keeps the others waiting. The sum over the
     layers is a core's `sync_ns` of the emulator's clock.
     """
-    waits, works = _wait_abroad(instructions), instructions.works
+    waits, works = instructions.waits_abroad, instructions.works
     found = np.zeros((layers, cores))
     for core in range(cores):
         own = instructions.core == core
         found[:, core] = _stalls(spans[own & works], spans[own & waits], instructions.layer[own & waits], layers)
     return found
-
-
-def _wait_abroad(instructions: Instructions) -> Booleans:
-    """Which instructions wait for what another core signals."""
-    signals, waits = instructions.are("SIGNAL"), instructions.are("WAIT")
-    signalling = np.full(int(instructions.semaphore.max(initial=0)) + 1, -1, np.int64)
-    signalling[instructions.semaphore[signals]] = instructions.core[signals]
-    source = signalling[instructions.semaphore]
-    abroad: Booleans = waits & (source >= 0) & (source != instructions.core)
-    return abroad
 
 
 def _stalls(working: Floats, waiting: Floats, layer_of: npt.NDArray[np.int64], layers: int) -> Floats:

@@ -17,6 +17,7 @@ from tvm_ext.cli.benching import bench_command
 from tvm_ext.cli.compiling import compile_command
 from tvm_ext.cli.disassembling import disasm_command
 from tvm_ext.cli.listing import machines_command, ops_command
+from tvm_ext.cli.reporting import report_command
 from tvm_ext.cli.running import run_command
 
 USER_MISTAKE = 2
@@ -55,7 +56,15 @@ def npuc() -> None:
     """Compile ONNX models for multicore mobile NPUs and run them on the emulator."""
 
 
-for _command in (compile_command, run_command, machines_command, ops_command, disasm_command, bench_command):
+for _command in (
+    compile_command,
+    run_command,
+    report_command,
+    machines_command,
+    ops_command,
+    disasm_command,
+    bench_command,
+):
     npuc.add_command(_command)
 
 

@@ -41,19 +41,19 @@ FAILED = 1
 class RunOptions:
     """What to do with the compiled model."""
 
-    inputs: Path | None
-    outputs: Path | None
-    fill_mode: str | None
-    print_time: bool
-    verify: bool
-    reference: Path | None
-    tolerance_lsb: float
-    tolerance: float | None
-    check: bool
-    timing_only: bool
-    threads: int
-    json_file: Path | None
-    baseline: bool | None
+    inputs: Path | None = None
+    outputs: Path | None = None
+    fill_mode: str | None = None
+    print_time: bool = False
+    verify: bool = False
+    reference: Path | None = None
+    tolerance_lsb: float = 0.0
+    tolerance: float | None = None
+    check: bool = False
+    timing_only: bool = False
+    threads: int = 1
+    json_file: Path | None = None
+    baseline: bool | None = None
 
 
 @click.command("run")
@@ -118,8 +118,8 @@ def _run(model: Path, plan: PlanOptions, quantizing: QuantizeOptions, options: R
     inputs = _given_inputs(options)
     try:
         with source_of(model, plan, quantizing, talk) as source:
-            compiled = _compiled(source.path, plan, options, talk)
-            run, timed = _execute(source, compiled, inputs, options, talk)
+            compiled = compiled_model(source.path, plan, options, talk)
+            run, timed = execute(source, compiled, inputs, options, talk)
     except EmulatorError as error:
         if not options.check:
             raise
@@ -138,7 +138,11 @@ def _given_inputs(options: RunOptions) -> dict[str, Array] | None:
     return None if options.inputs is None else read_npz(options.inputs)
 
 
-def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> Compiled:
+def compiled_model(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -> Compiled:
+    """The model compiled by the plan, or the package read.
+
+    Raises OptionError for options that a package leaves no room for, and what compiling and reading do.
+    """
     from npu_backend.errors import OptionError
     from tvm_ext.cli.session import compile_file, is_package, read_compiled
 
@@ -154,9 +158,10 @@ def _compiled(model: Path, plan: PlanOptions, options: RunOptions, talk: Talk) -
     return read_compiled(model)
 
 
-def _execute(
+def execute(
     source: Source, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[Run, tuple[TimedProgram, ...]]:
+    """Computes the outputs unless it is `options.timing_only`, and times the programs."""
     from npu_backend.report.document import Run
     from npu_backend.report.figures import figures, plan_name
     from tvm_ext.cli.session import emulator_of, time_programs

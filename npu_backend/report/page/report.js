@@ -139,6 +139,8 @@ function showBars() {
   }
 }
 
+// A name that may be broken behind its separators.
+const breakable = (name) => name.split(/(?<=[/_.])/).flatMap((part) => [part, element("wbr")]);
 const filled = (text, part, colour) => {
   const bar = element("span", { className: "fill", colour });
   bar.style.width = `${100 * part}%`;
@@ -153,7 +155,7 @@ const hasCosts = LAYERS.some((layer) => layer.recompute_us !== null || layer.syn
 const COLUMNS = [
   ["layer", "", (l, i) => i, (l, i) => [i]],
   hasStrata && ["stratum", "stratum", (l) => l.stratum, (l) => [l.stratum], "layers of one stratum follow each other without synchronisation"],
-  ["node", "word long", (l) => l.name, (l) => [l.name]],
+  ["node", "word long", (l) => l.name, (l) => breakable(l.name)],
   ["operators", "word kinds", (l) => l.op, (l) => [l.op]],
   ["split", "word", (l) => l.split, (l) => [element("i", { colour: l.split }), `${l.split}/${l.cores}`], "direction and number of cores"],
   ["cycles", "", (l) => l.cycles, (l) => filled(number(l.cycles), l.cycles / mostCycles, "matrix"), "by how much the layer moves the end of the run"],
@@ -181,7 +183,6 @@ function bracketStrata(shown) {
   const strata = shown.map((index) => LAYERS[index].stratum);
   shown.forEach((index, place) => {
     const before = strata[place - 1] === strata[place], after = strata[place + 1] === strata[place];
-    rowOf[index].classList.toggle("closes", hasStrata && !after);
     const kind = before && after ? "middle" : before ? "last" : after ? "first" : "";
     rowOf[index].querySelectorAll("td.stratum").forEach((cell) => { cell.className = `stratum ${kind}`; });
   });

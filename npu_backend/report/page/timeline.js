@@ -12,6 +12,16 @@ const ORIGIN_LAYERS = DATA.timeline.origin_layers;
 const WAIT = DATA.timeline.wait;
 const layerEnds = [];
 LAYERS.reduce((end, layer) => { layerEnds.push(end + layer.latency_us * 1000); return end + layer.latency_us * 1000; }, 0);
+// From the first to the last work of each layer, which overlaps that of its neighbours; nothing without any.
+const layerWork = LAYERS.map(() => null);
+for (const lane of LANES) {
+  for (let i = 0; i < lane.start.length; ++i) {
+    if (lane.opcode[i] === WAIT) continue;
+    const layer = ORIGIN_LAYERS[lane.origin[i]], stop = lane.start[i] + lane.duration[i];
+    const [from, to] = layerWork[layer] ?? [lane.start[i], stop];
+    layerWork[layer] = [Math.min(from, lane.start[i]), Math.max(to, stop)];
+  }
+}
 const layerStart = (index) => (index ? layerEnds[index - 1] : 0);
 
 const view = { from: 0, to: TOTAL_NS, hover: null, colour: "engine", pending: false };
@@ -140,7 +150,7 @@ function firstVisible(lane, ns) {
 function drawLane(lane) {
   const scale = (width - GUTTER) / (view.to - view.from);
   const column = { x: -1, work: 0, wait: 0, paint: "", strength: 1 };
-  pen.fillStyle = theme.soft;
+  pen.fillStyle = pen.lastPaint = theme.soft;
   pen.globalAlpha = 0.6;
   pen.fillRect(GUTTER, lane.top, width - GUTTER, LANE - 2);
   for (let i = firstVisible(lane, view.from); i < lane.start.length && lane.start[i] <= view.to; ++i) {
@@ -149,13 +159,15 @@ function drawLane(lane) {
     const paint = isWait ? theme.wait : view.colour === "layer" ? theme.layers[layer] : theme[lane.engine];
     const strength = isDimmed(layer) ? 0.18 : 1;
     if (wide >= 1.5) {
-      drawSpan(lane, Math.max(left, GUTTER), Math.min(left + wide, width), paint, strength, isWait);
+      const from = Math.max(left, GUTTER), to = Math.min(left + wide, width);
+      fill(lane, from, to - from - (to - from > 4 ? 0.5 : 0), paint, strength, isWait);
       continue;
     }
     const x = Math.floor(left);
     if (x !== column.x) {
       drawColumn(lane, column);
-      Object.assign(column, { x, work: 0, wait: 0, strength: 0 });
+      column.x = x;
+      column.work = column.wait = column.strength = 0;
     }
     column[isWait ? "wait" : "work"] += Math.max(wide, 0.05);
     if (!isWait) column.paint = paint;
@@ -169,25 +181,15 @@ function drawLane(lane) {
 function drawColumn(lane, column) {
   if (column.x < GUTTER) return;
   const alpha = (covered) => Math.min(1, 0.15 + 0.85 * covered) * column.strength;
-  if (column.work) {
-    pen.fillStyle = column.paint;
-    pen.globalAlpha = alpha(column.work);
-    pen.fillRect(column.x, lane.top, 1, LANE - 2);
-  }
-  if (column.wait) {
-    pen.fillStyle = theme.wait;
-    pen.globalAlpha = alpha(column.wait);
-    pen.fillRect(column.x, lane.top + 4, 1, LANE - 10);
-  }
+  if (column.work) fill(lane, column.x, 1, column.paint, alpha(column.work), false);
+  if (column.wait) fill(lane, column.x, 1, theme.wait, alpha(column.wait), true);
 }
 
-function drawSpan(lane, left, right, paint, strength, isWait) {
-  const edge = right - left > 4 ? 0.5 : 0;
-  pen.fillStyle = paint;
-  pen.globalAlpha = strength;
-  // Waits are lower than work, so that they are told apart without colours too.
-  if (isWait) pen.fillRect(left, lane.top + 4, right - left - edge, LANE - 10);
-  else pen.fillRect(left, lane.top, right - left - edge, LANE - 2);
+// Waits are lower than work, so that they are told apart without colours too.
+function fill(lane, x, wide, paint, alpha, isWait) {
+  if (pen.lastPaint !== paint) pen.fillStyle = pen.lastPaint = paint;
+  pen.globalAlpha = alpha;
+  pen.fillRect(x, lane.top + (isWait ? 4 : 0), wide, LANE - (isWait ? 10 : 2));
 }
 
 function drawLabels() {
@@ -222,8 +224,8 @@ function zoom(factor, at = (view.from + view.to) / 2) {
 }
 const pan = (share) => setView(view.from + share * (view.to - view.from), view.to + share * (view.to - view.from));
 function zoomToLayer(layer) {
-  const span = layerEnds[layer] - layerStart(layer);
-  setView(layerStart(layer) - Math.max(0.15 * span, LEAST_NS), layerEnds[layer] + Math.max(0.15 * span, LEAST_NS));
+  const [from, to] = layerWork[layer] ?? [layerStart(layer), layerEnds[layer]];
+  setView(from - Math.max(0.1 * (to - from), LEAST_NS), to + Math.max(0.1 * (to - from), LEAST_NS));
   host.scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 

@@ -11,7 +11,7 @@ from npu_backend.isa import Engine
 from npu_backend.machine import load_machine
 from npu_backend.machine_types import Machine
 from npu_backend.ops import append_op
-from npu_backend.ops.attributes import BinaryAttributes, ConvAttributes, PoolAttributes
+from npu_backend.ops.attributes import BinaryAttributes, ConvAttributes, GatherAttributes, PoolAttributes
 from npu_backend.pipeline import STAGES, compile_graph
 from npu_backend.program import Program
 from npu_backend.report.figures import TimedProgram, figures, lower_bound_us, peak_macs_per_us
@@ -169,3 +169,20 @@ def test_disassembly_names_every_instruction(timed: TimedProgram) -> None:
     assert [line for line in matrix if line.startswith("core")] == [
         line for line in lines if line.startswith("core 1 matrix")
     ]
+
+
+def test_rows_that_a_gather_loads_are_its_traffic() -> None:
+    """Six rows of 64 bytes of a table in DRAM, their indices, and what is stored of them."""
+    b = GraphBuilder("table")
+    table = b.constant_tensor("table", np.zeros((40000, 64), np.uint8), CODES)
+    indices = b.input(Tensor("indices", (6,), "int64"), "indices")
+    b.output(
+        append_op(b, "gather", (table, indices), GatherAttributes(0), name="rows", dtype="uint8", quantization=CODES),
+        "y",
+    )
+    data = compile_graph(b.freeze(), load_machine("exynos2100").take(1), STRATEGIES["single"]).to_bytes()
+    with Emulator(data) as emulator:
+        timed = TimedProgram(Program.from_bytes(data), emulator.time(spans=True))
+    found = figures([timed], 1)
+    assert found.per_core[0].load_bytes == 6 * 64 + 6 * 8
+    assert sum(layer.dram_bytes for layer in found.layers) == found.dram_bytes == 2 * 6 * 64 + 6 * 8

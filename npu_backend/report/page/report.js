@@ -117,9 +117,9 @@ function coreRow(name, core, kind) {
     element("td", { className: "graph" }, stack), ...cells.map((text) => element("td", { textContent: text })));
 }
 
-function legend(target, names, hatched = []) {
-  byId(target).replaceChildren(...names.map((name) => element("span", {},
-    element("i", { colour: name.split(" ")[0], className: hatched.includes(name) ? "hatched" : "" }), name)));
+// Each name's first word is the colour's.
+function legend(target, names) {
+  byId(target).replaceChildren(...names.map((name) => element("span", {}, element("i", { colour: name.split(" ")[0] }), name)));
 }
 
 function showBars() {

@@ -311,7 +311,8 @@ function listen() {
 }
 
 function showTimeline() {
-  legend("legend", [...new Set(LANES.map((lane) => lane.engine)), "wait for another core"], []);
+  const waits = LANES.some((lane) => lane.opcode.includes(WAIT));
+  legend("legend", [...new Set(LANES.map((lane) => lane.engine)), ...(waits ? ["wait for another core"] : [])]);
   readTheme();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readTheme(); redraw(); });
   new ResizeObserver(() => { width = host.clientWidth; redraw(); }).observe(host);

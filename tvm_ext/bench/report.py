@@ -31,7 +31,7 @@ def checkout() -> Provenance:
     """Of the repository that this module lies in."""
     try:
         from benchmarks.provenance import commit  # noqa: PLC0415
-    except ModuleNotFoundError:
+    except ImportError:
         return Provenance()
     return Provenance(*commit())
 

@@ -187,11 +187,16 @@ class NetworkBuilder:
         mean_square = sum(part.mean_square * part.channels for part in parts) / channels
         return replace(parts[0], name=output, channels=channels, variance=variance, mean_square=mean_square)
 
-    def max_pool(self, x: Feature, kernel: int, stride: int, name: str) -> Feature:
-        """Unpadded max pooling."""
-        output = self._node("MaxPool", [x.name], name, kernel_shape=[kernel] * 2, strides=[stride] * 2)
-        height = _window_extent(x.height, kernel, stride, 0)
-        return replace(x, name=output, height=height, width=_window_extent(x.width, kernel, stride, 0))
+    def relu(self, x: Feature) -> Feature:
+        """Relu of a map that no convolution has just made: after a sum."""
+        return self._activate(x, "Relu")
+
+    def max_pool(self, x: Feature, kernel: int, stride: int, name: str, *, padding: int = 0) -> Feature:
+        """Max pooling, unpadded by default."""
+        pads = {"pads": [padding] * 4} if padding else {}
+        output = self._node("MaxPool", [x.name], name, kernel_shape=[kernel] * 2, strides=[stride] * 2, **pads)
+        height = _window_extent(x.height, kernel, stride, padding)
+        return replace(x, name=output, height=height, width=_window_extent(x.width, kernel, stride, padding))
 
     def average_pool(self, x: Feature, name: str) -> Feature:
         """3x3 average pooling of stride 1, the padding counted as the InceptionV3 authors do."""

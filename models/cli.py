@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from models import NETWORKS, build
+from models import ALL_NETWORKS, build
 from models.cache import write_atomically
 from models.count import count
 from models.fetch import fetch
@@ -43,9 +43,9 @@ def main() -> None:
 
 
 @main.command("build")
-@click.argument("name", type=click.Choice(list(NETWORKS)))
+@click.argument("name", type=click.Choice(list(ALL_NETWORKS)))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ONNX file to write.")
-@click.option("--size", type=int, help="Input height and width in pixels; the paper's by default.")
+@click.option("--size", type=int, help="Input height and width in pixels; its own by default.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights.")
 @click.option("--quantized/--float", default=True, help="Quantise (the default) or leave float32.")
 @click.option("--activation", type=click.Choice(ACTIVATION_TYPES), default="uint8", show_default=True)
@@ -89,9 +89,9 @@ def build_command(
 @main.command("list")
 @_mendable
 def list_command() -> None:
-    """The networks with their parameters and multiply-accumulates at the paper's input sizes."""
+    """The networks with their parameters and multiply-accumulates at their input sizes."""
     click.echo(f"{'name':18}{'input':>6}{'params M':>10}{'GMAC':>9}")
-    for name, network in NETWORKS.items():
+    for name, network in ALL_NETWORKS.items():
         counted = count(build(name))
         click.echo(f"{name:18}{network.input_size:>6}{counted.parameters / 1e6:>10.2f}{counted.macs / 1e9:>9.3f}")
 

@@ -36,7 +36,7 @@ def calibration_feeds(model: onnx.ModelProto, images: int = 8) -> list[Feed]:
 def build_quantized(
     name: str, input_size: int | None = None, seed: int = 0, images: int | None = None, **settings: Any
 ) -> onnx.ModelProto:
-    """The network `name` of models.NETWORKS, quantised on `images` photographs; `settings` as quantize() takes them.
+    """The network `name` of models.build, quantised on `images` photographs; `settings` as quantize() takes them.
 
     By default 8 photographs, or as many (at least two) as CALIBRATION_MACS allows.
     """

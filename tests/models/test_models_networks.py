@@ -1,4 +1,4 @@
-"""The six networks: parameters and multiply-accumulates, determinism, validity."""
+"""The networks: parameters and multiply-accumulates, determinism, validity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import onnx
 import pytest
 
-from models import NETWORKS, build
+from models import ALL_NETWORKS, NETWORKS, build
 from models.count import count
 from npu_backend.errors import ModelError, OptionError
 
@@ -20,6 +20,7 @@ REFERENCE = {
     "mobiledet_ssd": (320, 7.10, 2.816),
     "deeplab_v3_plus": (512, 4.38, 6.009),
     "unet": (256, 31.0, 48.17),
+    "resnet50": (224, 25.56, 4.089),
 }
 # Operators as a current exporter writes them, the global mean aside.
 OPERATORS = {
@@ -29,6 +30,7 @@ OPERATORS = {
     "mobiledet_ssd": {"Conv": 94, "Clip": 60, "Add": 14, "Transpose": 12, "Reshape": 12, "Concat": 2, "Sigmoid": 1},
     "deeplab_v3_plus": {"Conv": 67, "Clip": 35, "Add": 10, "Relu": 9, "Resize": 3, "Concat": 2},
     "unet": {"Conv": 19, "Clip": 18, "MaxPool": 4, "ConvTranspose": 4, "Concat": 4},
+    "resnet50": {"Conv": 53, "Relu": 49, "Add": 16, "MaxPool": 1, "Gemm": 1},
 }
 # Sizes at which building is quick, odd ones among them.
 SMALL = {"inception_v3": 75, "mobilenet_v2": 32, "mobilenet_v2_ssd": 33, "deeplab_v3_plus": 65}
@@ -38,10 +40,9 @@ def shape_of(value: onnx.ValueInfoProto) -> list[int]:
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-# The two with the most weights take seconds to build.
-SLOW_LARGE = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("unet", "inception_v3") else []) for name in NETWORKS
-]
+# Those with the most weights take seconds to build.
+LARGE = ("unet", "inception_v3", "resnet50")
+SLOW_LARGE = [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in ALL_NETWORKS]
 
 
 @functools.cache
@@ -66,9 +67,10 @@ def test_operators_are_those_of_an_exported_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", SLOW_LARGE)
 def test_paper_size_is_valid_and_every_tensor_has_a_shape(name: str) -> None:
-    model = network(name, NETWORKS[name].input_size)
+    size = ALL_NETWORKS[name].input_size
+    model = network(name, size)
     onnx.checker.check_model(model, full_check=True)
-    assert shape_of(model.graph.input[0]) == [1, 3, NETWORKS[name].input_size, NETWORKS[name].input_size]
+    assert shape_of(model.graph.input[0]) == [1, 3, size, size]
     shaped = {value.name for value in [*model.graph.value_info, *model.graph.output] if min(shape_of(value)) > 0}
     assert {output for node in model.graph.node for output in node.output} == shaped
 
@@ -89,6 +91,11 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(name: str) -> 
 def test_weights_do_not_depend_on_the_input_size() -> None:
     small, large = (build("mobilenet_v2", size).graph.initializer for size in (32, 64))
     assert [tensor.SerializeToString() for tensor in small] == [tensor.SerializeToString() for tensor in large]
+
+
+def test_the_papers_networks_are_six() -> None:
+    assert len(NETWORKS) == 6
+    assert {*ALL_NETWORKS} - {*NETWORKS} == {"resnet50"}
 
 
 def test_detectors_have_the_papers_anchors() -> None:

@@ -25,13 +25,13 @@ def test_shipped_machines_load(name: str) -> None:
 
 
 def test_the_expected_machines_are_shipped() -> None:
-    assert machine_names() == ("biglittle", "exynos2100", "exynos2200", "mesh16", "ring4")
+    assert machine_names() == ("biglittle", "ethos_u85_2048", "exynos2100", "exynos2200", "mesh16", "ring4")
 
 
 @pytest.mark.parametrize(
     ("name", "macs"),
     [("exynos2100", [2048] * 3), ("exynos2200", [4096] * 2), ("biglittle", [8192, 512]), ("ring4", [1024] * 4),
-     ("mesh16", [1024] * 16)],
+     ("mesh16", [1024] * 16), ("ethos_u85_2048", [2048])],
 )  # fmt: skip
 def test_macs_a_cycle(name: str, macs: list[int]) -> None:
     assert [core.mac_array.macs_per_cycle for core in load_machine(name).cores] == macs

@@ -106,7 +106,7 @@ def _latency_cell(choice: Choice, rows: Rows, model: str, strategy: str, cores: 
 def _mean_lines(choice: Choice, rows: Rows) -> Iterator[tuple[str, ...]]:
     for cores in choice.cores:
         means = [mean_speed_up(choice, rows, name, cores) for name in _names(choice)]
-        yield (MEAN, str(cores), *(f"{number(mean)}x" for mean in means), "", "")
+        yield (MEAN, str(cores), *(MISSING if mean is None else f"{number(mean)}x" for mean in means), "", "")
 
 
 def _ratios(choice: Choice, rows: Rows) -> Sheet:

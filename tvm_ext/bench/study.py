@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from npu_backend.machine_types import Machine
 from npu_backend.strategies import STRATEGIES, Strategy
 from tvm_ext.bench.measure import Case
+from tvm_ext.bench.paper import ONE_CORE
 from tvm_ext.bench.rows import BenchRow, Rows
 from tvm_ext.bench.sheet import Sheet
 from tvm_ext.bench.sources import STEM, Source
@@ -41,10 +42,12 @@ def choice_of(rows: Rows, machine: Machine) -> Choice:
     """What was chosen when the rows were measured; the stem is no network."""
     there = [row for row in rows.rows if row.machine == machine.name and row.model != STEM]
     names = {row.strategy for row in there}
+    # One core is measured for the ratios, asked for or not.
+    shared = {row.cores for row in there if row.strategy != ONE_CORE}
     return Choice(
         sources=tuple(Source(model) for model in rows.models(machine.name) if model != STEM),
         machine=machine,
-        cores=tuple(sorted({row.cores for row in rows.rows if row.machine == machine.name})),
+        cores=tuple(sorted(shared or {row.cores for row in rows.rows})),
         strategies=tuple(strategy for name, strategy in STRATEGIES.items() if name in names),
     )
 

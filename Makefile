@@ -98,6 +98,10 @@ asan: $(installed) ## the emulator and its tests under the address and undefined
 bench: setup ## emulator, timing and compiler against ONNX Runtime: a table and JSON
 	@$(python) -m benchmarks
 
+.PHONY: calibrate
+calibrate: setup ## the free parameters of the exynos2100 from four published latencies, written into its file
+	@$(python) -m benchmarks.calibrate
+
 .PHONY: bench-zoo
 bench-zoo: setup ## the emulator against ONNX Runtime on the models of others, in half precision and int8
 	@$(python) -m benchmarks.zoo

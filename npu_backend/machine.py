@@ -56,6 +56,11 @@ def machine_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _SHIPPED.glob("*.toml")))
 
 
+def machine_path(name: str) -> Path:
+    """The file of a shipped machine."""
+    return _SHIPPED / f"{name}.toml"
+
+
 def load_machine(name_or_path: str | Path) -> Machine:
     """A shipped machine by name, or the machine of a TOML file (a path that ends in .toml or holds a separator).
 
@@ -70,7 +75,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
         hint = f"did you mean {close[0]}? " if close else ""
         raise MachineError(f"no machine {text!r}: {hint}shipped are {', '.join(machine_names())}; "
                            "a file of your own must end in .toml")  # fmt: skip
-    return parse_machine(_read(_SHIPPED / f"{text}.toml"), text)
+    return parse_machine(_read(machine_path(text)), text)
 
 
 def parse_machine(text: str, source: str) -> Machine:

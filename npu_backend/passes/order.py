@@ -3,21 +3,43 @@
 A layer whose output lies where its successor needs it is followed by that successor, so that the map is used while it
 is in the scratchpad. One that is divided by channels is followed by a sibling: there is nothing to use again, and what
 its readers wait for moves meanwhile.
+
+Where no barrier stands between the layers, the vector engine works beside the matrix engine. It takes its layers in
+order, so one that could start goes before one that waits for products.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from npu_backend.ops import spec_of
 from npu_backend.stages import Fused, Partitioned
 
 
 def order(partitioned: Partitioned) -> Partitioned:
     """The same layers and splits, in the order in which they are to run."""
-    walk = _Walk(partitioned)
-    sequence = walk.sequence()
+    sequence = _Walk(partitioned).sequence()
+    if not partitioned.barriers:
+        sequence = _vector_early(partitioned.fused, sequence)
     fused = partitioned.fused.reordered(sequence)
     return replace(partitioned, fused=fused, splits=tuple(partitioned.splits[index] for index in sequence))
+
+
+def _vector_early(fused: Fused, sequence: list[int]) -> list[int]:
+    """Layers without products, moved before others such that stand between them and what they read."""
+    early: list[int] = []
+    for index in sequence:
+        place = len(early)
+        if _is_vector(fused, index):
+            inputs = fused.inputs(fused.layers[index])
+            ready = max((i for i, other in enumerate(early) if fused.layers[other].output in inputs), default=-1) + 1
+            place = next((i for i in range(ready, place) if _is_vector(fused, early[i])), place)
+        early.insert(place, index)
+    return early
+
+
+def _is_vector(fused: Fused, index: int) -> bool:
+    return not any(spec_of(op).macs(fused.graph, op) for op in fused.layers[index].ops)
 
 
 @dataclass

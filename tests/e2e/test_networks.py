@@ -28,7 +28,7 @@ REDUCED = (
 CORES = (("exynos2100", 1), ("exynos2100", 2), ("exynos2100", 3), ("mesh16", 4), ("mesh16", 7))
 SPM_BYTES = (1 << 20, 1 << 17)
 # One plan of the matrix is for `make check` too.
-QUICK = (REDUCED[0], ("exynos2100", 3), 1 << 20, "base")
+QUICK = (REDUCED[0], ("exynos2100", 3), 1 << 20, "stratum")
 
 # What the float transposed convolutions of the original UNet do to its logits: single steps in 5 of 100,000 elements,
 # which the layers after them spread. Measured on the two inputs: 0.10 and 0.30 of the elements, 3 and 5 of 238 steps.
@@ -43,11 +43,25 @@ def known_equal(machine, cores, strategy):
     return strategy == "single" and (machine == "exynos2100" or cores > 4)
 
 
+def is_crossed(machine, cores, spm_bytes, strategy):
+    """What a network after the first is tried with: each strategy, machine and scratchpad, not each with each.
+
+    `stratum` plans and times what the rungs below it make, so it meets every machine and scratchpad.
+    """
+    if strategy == "stratum":
+        return cores > 1
+    if strategy in ("base", "halo"):
+        return (machine, cores) in (("exynos2100", 3), ("mesh16", 7)) and spm_bytes == SPM_BYTES[-1]
+    return (machine, cores) == ("exynos2100", 2) and spm_bytes == SPM_BYTES[0]
+
+
 def plans():
     """Network by network: a process then imports each only once."""
     for plan in product(REDUCED, CORES, SPM_BYTES, STRATEGIES):
         case, (machine, cores), spm_bytes, strategy = plan
-        if case != REDUCED[0] and known_equal(machine, cores, strategy):
+        if case != REDUCED[0] and not is_crossed(machine, cores, spm_bytes, strategy):
+            continue
+        if case == REDUCED[0] and known_equal(machine, cores, strategy):
             continue
         name = f"{case}-{machine}-{cores}-{spm_bytes >> 10}K-{strategy}"
         yield pytest.param(*plan, id=name, marks=() if plan == QUICK else pytest.mark.slow)
@@ -87,7 +101,7 @@ def used(streams):
 @pytest.mark.parametrize("name", dict.fromkeys(case.network for case in REDUCED))
 def test_whole_size(name):
     network = prepared(Case(name, None))
-    assert_exact(program_of(network.graph, load_machine("exynos2100"), "base"), network)
+    assert_exact(program_of(network.graph, load_machine("exynos2100"), "stratum"), network)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ class Source:
         if self.path is not None:
             return self.path
         path = folder / f"{self.name}.onnx"
-        onnx.save(_built(self.name), path)
+        onnx.save(_module("models.boundary").with_codes_outside(_built(self.name)), path)
         return path
 
 

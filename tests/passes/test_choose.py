@@ -72,7 +72,7 @@ def test_with_barriers_no_core_starts_a_layer_before_all_have_stored_the_one_bef
 
 
 def test_halos_run_first_and_are_cut_off() -> None:
-    plan = choose(chain(), machine(cores=3, spm_bytes=1 << 19), STRATEGIES["halo"])
+    plan = choose(chain(), machine("mesh16", 3, 1 << 19), STRATEGIES["halo"])
     tiled = plan.placed.scheduled.tiled
     middle = tiled.tilings[1][1]
     own = steps_of(plan.placed).out_box(1, 1)

@@ -37,7 +37,7 @@ def chain() -> Partitioned:
     for label in LABELS:
         name = net.conv(name, 16, (3, 3), label=label)
     net.output(name, "y")
-    return order(partition(fuse(net.freeze()), machine(cores=CORES, spm_bytes=1 << 20), STRATEGIES["halo"]))
+    return order(partition(fuse(net.freeze()), machine("mesh16", CORES, 1 << 20), STRATEGIES["halo"]))
 
 
 def waiting(partitioned: Partitioned, ns: float) -> dict[str, float]:

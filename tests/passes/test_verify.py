@@ -75,9 +75,10 @@ def tiling(stage: Tiled, change: Callable[[tuple[TilePart, ...]], tuple[TilePart
 
 
 def overlapping(parts: tuple[TilePart, ...]) -> tuple[TilePart, ...]:
-    """Two tiles that together have the five rows' size, but share a row."""
-    columns = parts[0].out_box
-    return tuple(TilePart(columns.with_interval(1, start, stop)) for start, stop in ((0, 3), (2, 4)))
+    """Two tiles that together have all rows' size, but share a row."""
+    columns, rows = parts[0].out_box, max(part.out_box.stops[1] for part in parts)
+    cuts = ((0, rows // 2 + 1), (rows // 2, rows - 1))
+    return tuple(TilePart(columns.with_interval(1, start, stop)) for start, stop in cuts)
 
 
 def reduced(*cuts: tuple[int, int]) -> Callable[[tuple[TilePart, ...]], tuple[TilePart, ...]]:

@@ -56,7 +56,7 @@ def test_capacities() -> None:
     records = machine_records(load_machine("exynos2100"))
     capacity = {row["name"]: row["bytes_per_ns"] for row in records.resources}
     assert capacity["dram"] == pytest.approx(50.8 * 0.75)
-    assert capacity["npu1.memory"] == 16.0
+    assert capacity["npu1.memory"] == 14.0
     assert capacity["npu1.load"] == pytest.approx(32 * 1.196)
     assert capacity["npu1.in"] == pytest.approx(32 * 1.196)
     assert "npu1.send" not in capacity  # no path uses it

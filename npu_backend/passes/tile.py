@@ -67,10 +67,10 @@ class _Search:
 
     @property
     def key(self) -> object:
-        """What the search depends on, within one compilation."""
+        """What the search depends on, within one network; plans differ in the order of their layers."""
         task = self.task
         streamed = task.streamed(task.whole_needs)
-        return task.layer_index, task.core, task.out_box, self.room_bytes, tuple(streamed), task.output_is_resident
+        return task.layer.output, task.core, task.out_box, self.room_bytes, tuple(streamed), task.output_is_resident
 
     def best(self) -> Tiling:
         """The fastest tiling that fits.

@@ -58,7 +58,11 @@ def test_package_of_another_processor(mistake: Mistake, package: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [(b'"cores": 3', b'"cores": 7'), (b'"float32"', b'"float99"'), (b'"strategy": "base"', b'"strategy": "bass"')],
+    [
+        (b'"cores": 3', b'"cores": 7'),
+        (b'"float32"', b'"float99"'),
+        (b'"strategy": "stratum"', b'"strategy": "stratus"'),
+    ],
 )
 def test_changed_metadata(mistake: Mistake, package: Path, tmp_path: Folder, right: bytes, wrong: bytes) -> None:
     """Still JSON with every key, so that nothing but the checksum can tell."""

@@ -26,7 +26,7 @@ from tvm_ext.accuracy import Accuracy
 from tvm_ext.driver import CompiledModel, PackageRunner, compile_imported, import_model
 from tvm_ext.onnx_runtime import import_onnx_runtime, refusals, run_session, session_of
 
-STRATEGY = "base"
+STRATEGY = "halo"
 PURPOSE = "the benchmark"
 MINIMUM_ROUNDS = 3
 

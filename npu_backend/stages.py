@@ -105,7 +105,8 @@ class Split:
 class Join:
     """The stratum a layer is in, and why it does or does not run on into the layer after it.
 
-    The costs that were compared, where no rule decided: computing the overlap once more, and the waiting it saves.
+    The costs that were compared, where no rule decided: computing the overlap once more, and the waiting it saves. The
+    first is negative where the parts that the next layer needs are the better balanced ones.
     """
 
     stratum: int

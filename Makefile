@@ -106,6 +106,10 @@ calibrate: setup ## the free parameters of the exynos2100 from four published la
 bench-zoo: setup ## the emulator against ONNX Runtime on the models of others, in half precision and int8
 	@$(python) -m benchmarks.zoo
 
+.PHONY: bench-vela
+bench-vela: setup ## emulated latency and DRAM traffic beside the estimates of Arm's compiler Vela
+	@$(python) -m benchmarks.vela
+
 .PHONY: models
 models: $(installed) ## fetch the real models the tests use
 	@$(python) -m models fetch

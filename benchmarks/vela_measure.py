@@ -9,9 +9,9 @@ from pathlib import Path
 
 import onnx
 
+from models.boundary import with_codes_outside
 from models.quantize import build_quantized
 from npu_backend import compile_graph
-from npu_backend.errors import ModelError
 from npu_backend.machine_types import Core, Machine
 from npu_backend.report.figures import Figures, TimedProgram, figures
 from npu_backend.runtime import Emulator
@@ -105,33 +105,11 @@ class VelaRow:
 
 def load(name: str) -> Imported:
     """A network in int8 that takes its image as codes, as the TFLite models do."""
-    model = takes_codes(build_quantized(name, images=CALIBRATION_IMAGES))
+    model = with_codes_outside(build_quantized(name, images=CALIBRATION_IMAGES))
     with tempfile.TemporaryDirectory(prefix="npu_vela.") as folder:
         path = Path(folder) / f"{name}.onnx"
         onnx.save(model, path)
         return import_file(path, computes_float=False)
-
-
-def takes_codes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A QDQ model whose inputs lost their QuantizeLinear, so that they are what it gave.
-
-    Raises ModelError when no input has one.
-    """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    graph = changed.graph
-    inputs = {value.name: value for value in graph.input}
-    zero_points = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    quantizers = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in inputs]
-    if not quantizers:
-        raise ModelError(f"{graph.name}: no input is quantised by a QuantizeLinear; build it with --quantized")
-    for quantizer in quantizers:
-        source, codes = quantizer.input[0], quantizer.output[0]
-        inputs[source].type.tensor_type.elem_type = zero_points[quantizer.input[2]]
-        graph.node.remove(quantizer)
-        for node in graph.node:
-            node.input[:] = [source if name == codes else name for name in node.input]
-    return changed
 
 
 def measure(imported: Imported, name: str, strategy: str, machine: Machine, variant: str = AS_IT_IS) -> VelaRow:

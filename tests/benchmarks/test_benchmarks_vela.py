@@ -8,10 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import vela
-from benchmarks.vela_measure import AS_IT_IS, VARIANTS, VELA, LayerTraffic, VelaRow, load, takes_codes
-from models import ALL_NETWORKS, build
+from benchmarks.vela_measure import AS_IT_IS, VARIANTS, VELA, LayerTraffic, VelaRow, load
+from models import ALL_NETWORKS
 from npu_backend import load_machine
-from npu_backend.errors import ModelError
 
 ROW = VelaRow(
     model="mobilenet_v2",
@@ -62,11 +61,6 @@ def test_variants_change_the_machine():
 
 def test_every_network_of_velas_is_built_here():
     assert {*VELA} <= {*ALL_NETWORKS}
-
-
-def test_a_float_model_takes_no_codes():
-    with pytest.raises(ModelError, match="no input is quantised"):
-        takes_codes(build("mobilenet_v2", 32))
 
 
 @pytest.mark.parametrize(

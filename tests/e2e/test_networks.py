@@ -55,12 +55,6 @@ def is_crossed(machine, cores, spm_bytes, strategy):
     return (machine, cores) == ("exynos2100", 2) and spm_bytes == SPM_BYTES[0]
 
 
-def differs_in_direction_only(cores, spm_bytes, strategy):
-    """`spatial` and `channel` take the passes of `base`: beyond the first network two machines with small tiles do."""
-    often = cores in (("exynos2100", 3), ("mesh16", 4)) and spm_bytes == min(SPM_BYTES)
-    return strategy in ("spatial", "channel") and not often
-
-
 def plans():
     """Network by network: a process then imports each only once."""
     for plan in product(REDUCED, CORES, SPM_BYTES, STRATEGIES):

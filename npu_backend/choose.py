@@ -7,7 +7,7 @@ without strata. A stratum that then takes longer than its layers took before is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +25,7 @@ from npu_backend.passes.tile import TileSearch
 from npu_backend.program import Program
 from npu_backend.runtime import Emulator
 from npu_backend.stages import Fused, Partitioned, Placed
-from npu_backend.strategies import STRATEGIES, Strategy
+from npu_backend.strategies import STRATEGIES, Directions, Strategy
 
 _COMPUTE = (Engine.MATRIX, Engine.VECTOR)
 # How often strata that turned out slower are given up and the rest is tried again.
@@ -118,15 +118,22 @@ class _Planner:
     fused: Fused
     machine: Machine
     search: TileSearch
+    # Plans without strata by what decides them: a rung's is also the profile of the one above.
+    known: dict[tuple[Directions, bool], Plan] = field(default_factory=dict)
 
     def best(self, strategy: Strategy) -> Plan:
-        if len(self.machine.cores) == 1:
-            # Nobody to exchange anything with.
-            return self._plan(replace(strategy, strata=False))
-        plans = [self._with_strata(strategy)] if strategy.strata else [self._plan(strategy)]
+        # One core has nobody to wait for.
+        several = len(self.machine.cores) > 1
+        plans = [self._with_strata(strategy) if strategy.strata and several else self._without_strata(strategy)]
         if strategy.rung_below is not None:
             plans.append(self.best(STRATEGIES[strategy.rung_below]))
         return min(plans, key=lambda plan: plan.total_ns) if len(plans) > 1 else plans[0]
+
+    def _without_strata(self, strategy: Strategy) -> Plan:
+        key = strategy.directions, strategy.forward
+        if key not in self.known:
+            self.known[key] = self._plan(replace(strategy, strata=False))
+        return replace(self.known[key], strategy=strategy)
 
     def _plan(
         self, strategy: Strategy, waiting_ns: Mapping[str, float] | None = None, closed: frozenset[str] = frozenset()
@@ -138,7 +145,7 @@ class _Planner:
 
     def _with_strata(self, strategy: Strategy) -> Plan:
         """The fastest of some rounds: each closes the strata that were slower than the same layers without."""
-        before = self._plan(replace(strategy, strata=False))
+        before = self._without_strata(strategy)
         waiting_ns, closed = _waiting_ns(before), frozenset[str]()
         plans = []
         for _ in range(_ROUNDS):

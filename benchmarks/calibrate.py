@@ -32,7 +32,8 @@ from npu_backend.graph import Graph
 from npu_backend.machine import machine_path
 from npu_backend.machine_types import Machine
 from npu_backend.runtime import Emulator
-from npu_backend.strategies import STRATEGIES, Strategy
+from npu_backend.strategies import STRATEGIES, STRATUM_ONLY, Strategy
+from tvm_ext.bench.paper import STEM
 from tvm_ext.driver import import_model
 
 MACHINE = "exynos2100"
@@ -41,8 +42,6 @@ IMAGES = 1
 GOOD_ENOUGH = 0.045
 # What a step away from an assumption must gain.
 STEP_PRICE = 1e-4
-
-STRATUM_ONLY = replace(STRATEGIES["base"], name="stratum-only", strata=True)
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,9 @@ class Target:
 
 
 TARGETS = (
-    Target("stem, +Halo only [CGO23]", 387.0, "stem", STRATEGIES["halo"], 3),
-    Target("stem, +Stratum only [CGO23]", 386.0, "stem", STRATUM_ONLY, 3),
-    Target("stem, both [CGO23]", 378.8, "stem", STRATEGIES["stratum"], 3),
+    Target("stem, +Halo only [CGO23]", STEM["halo"].latency_us, "stem", STRATEGIES["halo"], 3),
+    Target("stem, +Stratum only [CGO23]", STEM["stratum-only"].latency_us, "stem", STRATUM_ONLY, 3),
+    Target("stem, both [CGO23]", STEM["stratum"].latency_us, "stem", STRATEGIES["stratum"], 3),
     Target("InceptionV3, one core [ISCA21]", 3440.0, "inception_v3", STRATEGIES["single"], 1),
 )
 

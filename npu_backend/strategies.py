@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from npu_backend.errors import OptionError
@@ -48,6 +48,10 @@ STRATEGIES = {
                  strata=True, rung_below="halo"),
     )
 }  # fmt: skip
+
+
+# The paper's ablation "+Stratum only": strata, but between them every map through DRAM.
+STRATUM_ONLY = replace(STRATEGIES["base"], name="stratum-only", strata=True)
 
 
 def strategy_named(name: str) -> Strategy:

@@ -54,6 +54,8 @@ def _awaited(tiled: Tiled, index: int) -> list[list[Box]]:
 
 @dataclass(frozen=True)
 class _Order:
+    """How the tiles of one core's part of a layer are to run, of which others await some boxes."""
+
     tiled: Tiled
     index: int
     awaited: list[Box]

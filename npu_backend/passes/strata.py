@@ -81,7 +81,7 @@ class _Walk:
         own, other = splits[index].direction, splits[index + 1].direction
         if own not in SPATIAL or own != other:
             return f"ends, h7: {own} before {other}"
-        return "ends, no room or no gain" if layer.output in self.closed else None
+        return "ends, closed: no room for its map, or slower on the clock" if layer.output in self.closed else None
 
     def _grown(self, index: int) -> tuple[Box | None, ...]:
         """What every core must compute of a layer for its part of the stratum."""
@@ -122,7 +122,7 @@ class _Walk:
         return max(engines.values())
 
     def result(self) -> Partitioned:
-        """Everything in the order of the layers; what does not cover its tensor together was not grown right."""
+        """The layers with the parts and the strata that were found."""
         count = range(len(self.partitioned.splits))
         splits = tuple(replace(self.partitioned.splits[index], boxes=self.boxes[index]) for index in count)
         return replace(self.partitioned, splits=splits, joins=tuple(self.joins[index] for index in count))

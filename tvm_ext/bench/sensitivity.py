@@ -14,7 +14,7 @@ from tvm_ext.bench.paper import ONE_CORE, RATIOS, Ratio
 from tvm_ext.bench.rows import Rows
 from tvm_ext.bench.sheet import MISSING, Sheet, number
 from tvm_ext.bench.sources import Source
-from tvm_ext.bench.study import Choice, known_strategies
+from tvm_ext.bench.study import Choice
 
 FACTORS = (0.5, 2.0)
 
@@ -103,7 +103,7 @@ _SCALES: Mapping[str, Callable[[Machine, float], Machine]] = {
 
 
 def _cases(choice: Choice, machine: Machine) -> Iterator[Case]:
-    ladder = known_strategies(*dict.fromkeys(ratio.strategy for ratio in RATIOS))
+    ladder = [STRATEGIES[name] for name in dict.fromkeys(ratio.strategy for ratio in RATIOS)]
     for source in choice.sources:
         yield choice.case(source.name, STRATEGIES[ONE_CORE], 1, machine)
         for strategy in ladder:

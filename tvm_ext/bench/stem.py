@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from statistics import mean, pstdev
 from typing import Any
 
-from npu_backend.strategies import STRATEGIES, Strategy
+from npu_backend.strategies import STRATEGIES, STRATUM_ONLY, Strategy
 from tvm_ext.bench import paper, sources
 from tvm_ext.bench.measure import Case
 from tvm_ext.bench.rows import BenchRow, Rows
 from tvm_ext.bench.sheet import MISSING, Sheet, difference, number, percent
 from tvm_ext.bench.sources import Source
-from tvm_ext.bench.study import Choice, known_strategies
-
-STRATA = "strata"
-STRATUM_ONLY = "stratum-only"
+from tvm_ext.bench.study import Choice
 
 
 @dataclass(frozen=True)
@@ -52,11 +49,7 @@ class Stem:
 
 def configurations() -> list[Strategy]:
     """Base with halo exchange, with strata but without the exchange, with both; then base itself."""
-    (base,) = known_strategies("base")
-    changes: dict[str, Any] = {"name": STRATUM_ONLY, STRATA: True}
-    can = STRATA in {field.name for field in fields(Strategy)} and "stratum" in STRATEGIES
-    only = [replace(base, **changes)] if can else []
-    return [*known_strategies("halo"), *only, *known_strategies("stratum"), base]
+    return [STRATEGIES["halo"], STRATUM_ONLY, STRATEGIES["stratum"], STRATEGIES["base"]]
 
 
 def redundant_share(row: BenchRow) -> float:

@@ -74,8 +74,3 @@ class Study(Protocol):
 
     def values(self, choice: Choice, rows: Rows) -> Mapping[str, Any]:
         """The derived figures for the JSON; None for what is missing."""
-
-
-def known_strategies(*names: str) -> list[Strategy]:
-    """Those of the names that there are."""
-    return [STRATEGIES[name] for name in names if name in STRATEGIES]

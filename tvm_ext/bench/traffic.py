@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from npu_backend.strategies import STRATEGIES
 from tvm_ext.bench import paper
 from tvm_ext.bench.measure import Case
 from tvm_ext.bench.rows import BenchRow, Rows
 from tvm_ext.bench.sheet import Sheet, number
 from tvm_ext.bench.sources import Source
-from tvm_ext.bench.study import Choice, known_strategies
+from tvm_ext.bench.study import Choice
 
 MODEL = "inception_v3"
 
@@ -29,7 +30,9 @@ class Traffic:
         return [Source(MODEL)]
 
     def cases(self, choice: Choice) -> Sequence[Case]:
-        return [choice.case(MODEL, strategy, choice.most_cores) for strategy in known_strategies(*paper.TRAFFIC)]
+        return [
+            choice.case(MODEL, strategy, choice.most_cores) for strategy in map(STRATEGIES.__getitem__, paper.TRAFFIC)
+        ]
 
     def sheets(self, choice: Choice, rows: Rows) -> Sequence[Sheet]:
         return [

@@ -144,7 +144,10 @@ class _Planner:
         return Plan(strategy, partitioned, ordered, synchronize(placed))
 
     def _with_strata(self, strategy: Strategy) -> Plan:
-        """The fastest of some rounds: each closes the strata that were slower than the same layers without."""
+        """The fastest of some rounds: each closes the strata that were slower than the same layers without.
+
+        What cores wait is taken from the rung that has no strata, so without forwarding from `base` as it is.
+        """
         before = self._without_strata(strategy)
         waiting_ns, closed = _waiting_ns(before), frozenset[str]()
         plans = []
@@ -169,14 +172,21 @@ def _waiting_ns(plan: Plan) -> dict[str, float]:
 
 
 def _slower(plan: Plan, before: Plan) -> frozenset[str]:
-    """What lies inside the strata that take longer than their layers did before."""
+    """What lies inside the strata that take longer than their layers did before.
+
+    Where the layers ran in another order before, with others between them, there is nothing to compare.
+    """
     inside: dict[int, list[int]] = {}
     for index, join in enumerate(plan.divided.joins):
         inside.setdefault(join.stratum, []).append(index)
-    closed = set()
+    places = {layer.output: index for index, layer in enumerate(before.divided.fused.layers)}
+    closed: set[str] = set()
     for layers in inside.values():
-        if len(layers) > 1 and _lasts_ns(plan, layers) > _lasts_ns(before, layers):
-            closed |= {plan.divided.fused.layers[index].output for index in layers[:-1]}
+        outputs = [plan.divided.fused.layers[index].output for index in layers]
+        there = [places[output] for output in outputs]
+        side_by_side = there == list(range(there[0], there[0] + len(there)))
+        if len(layers) > 1 and side_by_side and _lasts_ns(plan, layers) > _lasts_ns(before, there):
+            closed.update(outputs[:-1])
     return frozenset(closed)
 
 

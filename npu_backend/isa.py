@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 2
+ISA_VERSION = 3
 
 # Output channels are packed in blocks of this many, and convolution weights in groups of this many input channels.
 CHANNEL_BLOCK = 16
@@ -96,6 +96,21 @@ u32 run_bytes      contiguous bytes moved at each step
 u32 counts[4]      steps on the four outer axes
 u32 dram_strides[4] bytes
 u32 spm_strides[4]  bytes
+"""
+
+_SEND = """
+u32 destination_core
+u32 spm                 source, in the own scratchpad
+u32 destination_spm
+u32 run_bytes
+u32 counts[4]
+u32 spm_strides[4]
+u32 destination_strides[4]
+"""
+
+_GROUP = """
+u32 group               below the machine's multicast_group_count; of one transfer only
+u32 reserved
 """
 
 _WINDOW = """
@@ -191,15 +206,7 @@ FORMATS: tuple[Format, ...] = (
     Format("SIGNAL", 2, None, parse_fields(_SEMAPHORE), "add one to the semaphore when all before is done"),
     Format("LOAD", 3, Engine.LOAD, parse_fields(_TRANSFER), "DRAM to scratchpad"),
     Format("STORE", 4, Engine.STORE, parse_fields(_TRANSFER), "scratchpad to DRAM"),
-    Format("SEND", 5, Engine.NETWORK, parse_fields("""
-        u32 destination_core
-        u32 spm                 source, in the own scratchpad
-        u32 destination_spm
-        u32 run_bytes
-        u32 counts[4]
-        u32 spm_strides[4]
-        u32 destination_strides[4]
-        """), "own scratchpad to another core's, over the network"),
+    Format("SEND", 5, Engine.NETWORK, parse_fields(_SEND), "own scratchpad to another core's, over the network"),
     Format("CONV", 6, Engine.MATRIX, parse_fields(_MATRIX + """
         u32 accumulators        sums [output_height][output_width][output_channels rounded up to 16]
         u32 load_accumulators   1: add to what is there, 0: start from zero
@@ -359,6 +366,10 @@ FORMATS: tuple[Format, ...] = (
            "the positions that indices name, along one axis; an index out of range traps"),
     Format("LOAD_ROWS", 30, Engine.LOAD, parse_fields("u64 dram  byte offset in the DRAM image" + _ROWS),
            "GATHER of what lies in DRAM: only the rows that are named are moved"),
+    Format("LOAD_MULTICAST", 31, Engine.LOAD, parse_fields(_TRANSFER + _GROUP),
+           "LOAD of what all cores of the group load: one transfer, when the last of them has come to it"),
+    Format("SEND_MULTICAST", 32, Engine.NETWORK, parse_fields(_SEND + _GROUP),
+           "SEND of what all of the group, next to each other in one stream, send: one transfer"),
 )  # fmt: skip
 
 FORMAT_BY_NAME: Mapping[str, Format] = {entry.name: entry for entry in FORMATS}

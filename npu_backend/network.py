@@ -31,7 +31,9 @@ class Route:
 
 
 class MachineRecords(NamedTuple):
-    """A machine in the form of a program file; `dram_bytes` and `semaphore_count` are the program's to fill."""
+    """A machine in the form of a program file; what a program fills itself is 0: `dram_bytes`, `semaphore_count`,
+    `multicast_group_count`.
+    """
 
     machine: Record
     cores: tuple[Record, ...]
@@ -48,6 +50,7 @@ class _Wires:
     # Links from one end to another, cores by index and DRAM as DRAM_NODE; the memory port is among them, not counted.
     between: Callable[[int, int], tuple[str, ...]]
     hops: Callable[[int, int], int]
+    ports: frozenset[str] = frozenset()  # those of the capacities that are memory ports, no links
 
 
 def machine_records(machine: Machine) -> MachineRecords:
@@ -65,7 +68,8 @@ def machine_records(machine: Machine) -> MachineRecords:
         paths.append(_path_record(machine.network, route, len(steps)))
         steps += [index[name] for name in route.resources]
     capacities = _capacities(machine)
-    resources = tuple({"bytes_per_ns": capacities[name], "name": name} for name in names)
+    links = _links(machine)
+    resources = tuple({"bytes_per_ns": capacities[name], "name": name, "is_link": int(name in links)} for name in names)
     return MachineRecords(_machine_record(machine), tuple(map(core_record, machine.cores)), resources, tuple(paths),
                           tuple(steps))  # fmt: skip
 
@@ -109,7 +113,8 @@ def core_record(core: Core) -> Record:
 def _machine_record(machine: Machine) -> Record:
     dram, synchronization, energy = machine.dram, machine.synchronization, machine.energy
     return {
-        "dram_bytes": 0, "core_count": len(machine.cores), "semaphore_count": 0, "dram_latency_ns": dram.latency_ns,
+        "dram_bytes": 0, "core_count": len(machine.cores), "semaphore_count": 0, "multicast_group_count": 0,
+        "dram_latency_ns": dram.latency_ns,
         "signal_ns": synchronization.signal_ns, "cross_signal_ns": synchronization.cross_signal_ns,
         "burst_bytes": dram.burst_bytes, "mac_pj": energy.mac_pj, "vector_pj": energy.vector_pj,
         "spm_pj_per_byte": energy.spm_pj_per_byte, "network_pj_per_byte_hop": energy.network_pj_per_byte_hop,
@@ -132,6 +137,12 @@ def _capacities(machine: Machine) -> dict[str, float]:
         for direction in ("load", "store", "send", "receive"):
             capacities[f"{core.name}.{direction}"] = core.dma_gb_per_s
     return {**capacities, **_wires(machine).capacities}
+
+
+def _links(machine: Machine) -> frozenset[str]:
+    """Names of the resources that are links of the network."""
+    wires = _wires(machine)
+    return frozenset(wires.capacities) - wires.ports
 
 
 def _wires(machine: Machine) -> _Wires:
@@ -180,7 +191,8 @@ def _grid(network: Ring | Mesh) -> _Wires:
 
     ports = {f"memory{node}": network.memory_port_gb_per_s for node in network.memory_nodes}
     links = {f"node{a}-node{b}": capacity for a in range(count) for b in _neighbours(network, a)}
-    return _Wires({**ports, **links}, between, lambda source, destination: len(nodes(source, destination)) - 1)
+    return _Wires({**ports, **links}, between, lambda source, destination: len(nodes(source, destination)) - 1,
+                  frozenset(ports))  # fmt: skip
 
 
 def _nearest_memory(network: Ring | Mesh, count: int) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 from npu_backend.errors import ProgramError
 from npu_backend.isa import DATA_TYPES, ISA_VERSION, DataType, Engine, Field, parse_fields
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAGIC = int.from_bytes(b"NPUP", "little")
 DRAM_NODE = 0xFFFFFFFF
 MAX_RANK = 6
@@ -64,7 +64,7 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
         f64 signal_ns             a semaphore signal between engines of one core
         f64 cross_signal_ns       a semaphore signal to another core
         u32 burst_bytes           DRAM moves whole bursts: each contiguous run is rounded up to these
-        u32 reserved
+        u32 multicast_group_count
         f64 mac_pj[9]             energy per multiply-accumulate, by DataType
         f64 vector_pj             energy per vector element operation
         f64 spm_pj_per_byte
@@ -92,7 +92,7 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
     "resource": parse_fields("""
         f64 bytes_per_ns          capacity shared by the flows that cross it
         u32 name                  offset in NAMES
-        u32 reserved
+        u32 is_link               1: a link of the network; 0: DRAM, a port, a core's DMA
     """),
     "path": parse_fields("""
         u32 source                core, or 0xFFFFFFFF for DRAM

@@ -25,7 +25,7 @@ from npu_backend.isa import DataType
 from npu_backend.program import MAX_RANK
 from npu_backend.toolchain import emulator_library
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 KERNELS: Mapping[str, int] = {"auto": 0, "portable": 1, "avx2": 2, "avx512": 3}
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,8 @@ class _CoreTiming(Structure):
 
 class _Timing(Structure):
     _fields_ = [("bytes", c_uint32), ("core_count", c_uint32), ("total_ns", c_double), ("energy_pj", c_double),
-                ("events", c_uint64), ("cores", POINTER(_CoreTiming)), ("spans", c_void_p)]  # fmt: skip
+                ("events", c_uint64), ("cores", POINTER(_CoreTiming)), ("spans", c_void_p),
+                ("resource_bytes", c_void_p)]  # fmt: skip
 
 
 # Function: result, arguments. A program is passed as an address; bytes are passed as they lie in the bytes object.
@@ -65,6 +66,7 @@ _SIGNATURES: Mapping[str, tuple[Any, list[Any]]] = {
     "npu_close": (None, [c_void_p]),
     "npu_instruction_count": (c_uint64, [c_void_p]),
     "npu_core_count": (c_uint32, [c_void_p]),
+    "npu_resource_count": (c_uint32, [c_void_p]),
     "npu_spm_peak_bytes": (c_uint64, [c_void_p, c_uint32]),
     "npu_port_count": (c_uint32, [c_void_p]),
     "npu_port": (c_int, [c_void_p, c_uint32, POINTER(_PortInfo)]),
@@ -106,7 +108,7 @@ class Timing:
     """A timed run.
 
     `spans`, if asked for, is float64 [instruction][start, stop] in ns: streams in file order, instructions in stream
-    order.
+    order. `resource_bytes` is float64 [resource], what each resource of the program moved, DRAM's in whole bursts.
     """
 
     total_ns: float
@@ -114,6 +116,7 @@ class Timing:
     events: int
     cores: tuple[CoreTiming, ...]
     spans: npt.NDArray[np.float64] | None
+    resource_bytes: npt.NDArray[np.float64]
 
 
 class Library:
@@ -239,14 +242,16 @@ class Emulator:
         """
         cores = (_CoreTiming * self.core_count)()
         table = np.zeros((self.instruction_count, 2), np.float64) if spans else None
+        moved = np.zeros(self._functions.npu_resource_count(self._open_handle()), np.float64)
         timing = _Timing(bytes=ctypes.sizeof(_Timing), core_count=len(cores), cores=cores,
-                         spans=None if table is None else table.ctypes.data)  # fmt: skip
+                         spans=None if table is None else table.ctypes.data,
+                         resource_bytes=moved.ctypes.data)  # fmt: skip
         message = _Message()
         status = self._functions.npu_time(self._open_handle(), byref(timing), byref(message))
         if status != _OK:
             raise _error(status, message)
         rows = tuple(CoreTiming(*(getattr(core, field[0]) for field in _CoreTiming._fields_)) for core in cores)
-        return Timing(timing.total_ns, timing.energy_pj, timing.events, rows, table)
+        return Timing(timing.total_ns, timing.energy_pj, timing.events, rows, table, moved)
 
     def close(self) -> None:
         """Frees the program; closing again does nothing."""

@@ -55,6 +55,9 @@ void npu_close(npu_program *program) {
         free(program->streams[s].instructions);
     }
     free(program->streams);
+    free(program->members);
+    free(program->first_member);
+    free(program->path_table);
     free(program->spm_peak_bytes);
     free(program->file);
     free(program);
@@ -66,6 +69,10 @@ uint64_t npu_instruction_count(const npu_program *program) {
 
 uint32_t npu_core_count(const npu_program *program) {
     return program->machine->core_count;
+}
+
+uint32_t npu_resource_count(const npu_program *program) {
+    return program->resource_count;
 }
 
 uint64_t npu_spm_peak_bytes(const npu_program *program, uint32_t core) {

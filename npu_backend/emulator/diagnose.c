@@ -1,5 +1,5 @@
 /* Messages: every one names the core, the engine, the byte in the stream, the opcode and the ONNX node. */
-#include "internal.h"
+#include "multicast.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,6 +98,24 @@ static void describe_wait(const npu_program *program, const uint64_t *next, uint
     snprintf(line, bytes, "\n  %s waits on semaphore %u for %s", waiter, semaphore_of(wait), other);
 }
 
+/* The first of a group's instructions that the streams have not come to. */
+static void describe_rendezvous(const npu_program *program, const uint64_t *next, uint32_t s, char *line, size_t bytes) {
+    const npu_stream *stream = &program->streams[s];
+    const npu_instruction *own = stream->instructions[next[s]];
+    uint32_t group = npu_group_of(own);
+    char waiter[DESCRIPTION_BYTES], other[DESCRIPTION_BYTES] = "nobody";
+    npu_describe(program, stream, own, waiter, sizeof waiter);
+    for (uint64_t i = program->first_member[group]; i < program->first_member[group + 1]; ++i) {
+        const npu_member *member = &program->members[i];
+        if (next[member->stream] < member->position) {
+            const npu_stream *its = &program->streams[member->stream];
+            npu_describe(program, its, its->instructions[member->position], other, sizeof other);
+            break;
+        }
+    }
+    snprintf(line, bytes, "\n  %s of multicast group %u waits for %s", waiter, group, other);
+}
+
 npu_status npu_say_deadlock(const npu_program *program, const uint64_t *next, npu_message *message) {
     uint32_t waiting = 0, left_out = 0;
     for (uint32_t s = 0; s < program->stream_count; ++s) {
@@ -107,7 +125,8 @@ npu_status npu_say_deadlock(const npu_program *program, const uint64_t *next, np
     for (uint32_t s = 0; message != NULL && s < program->stream_count; ++s) {
         if (next[s] < program->streams[s].count) {
             char line[2 * DESCRIPTION_BYTES + 64];
-            describe_wait(program, next, s, line, sizeof line);
+            int meets = npu_group_of(program->streams[s].instructions[next[s]]) != NPU_NOBODY;
+            (meets ? describe_rendezvous : describe_wait)(program, next, s, line, sizeof line);
             left_out += left_out > 0 || !append(message, line);
         }
     }

@@ -8,7 +8,7 @@
 #ifndef NPU_FLOW_H
 #define NPU_FLOW_H
 
-#include "internal.h"
+#include "routes.h"
 
 typedef struct {
     uint32_t tag;
@@ -23,9 +23,8 @@ typedef struct {
 
 typedef struct {
     const npu_program *program;
-    uint32_t *steps;      /* of all paths, without those that never limit */
-    uint32_t *first_step; /* path_count + 1 */
-    double *left;         /* one a resource */
+    const npu_routes *routes;
+    double *left; /* one a resource */
     uint32_t *users;
     uint32_t *used; /* resources that the active flows cross */
     npu_flow *flows;
@@ -36,11 +35,11 @@ typedef struct {
 } npu_flows;
 
 /* At most `limit` flows at a time. Whatever it returns, npu_flows_close may follow. */
-npu_status npu_flows_open(npu_flows *flows, const npu_program *program, uint32_t limit, npu_message *message);
+npu_status npu_flows_open(npu_flows *flows, const npu_routes *routes, uint32_t limit, npu_message *message);
 void npu_flows_close(npu_flows *flows);
 
 /* A flow of bytes > 0 from now on. */
-void npu_flows_start(npu_flows *flows, uint32_t path, double bytes, uint32_t tag, double now_ns);
+void npu_flows_start(npu_flows *flows, uint32_t route, double bytes, uint32_t tag, double now_ns);
 
 /* When the next flow ends, INFINITY if there is none; solves the rates when the flows have changed. */
 double npu_flows_next(npu_flows *flows, double now_ns);

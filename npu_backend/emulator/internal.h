@@ -1,9 +1,10 @@
 /* What the emulator's files share. Nothing here is visible outside the library.
  *
- * program.c, records.c, validate*.c  bytes to a validated npu_program  region*.c, overlap.c  bytes an instruction touches
+ * program.c, records.c, validate*.c, multicast.c  bytes to a validated npu_program
+ * region*.c, overlap.c  bytes an instruction touches
  * interpret.c, traps.c, check*.c    meaning                             ports.c     tensors in and out
  * execute.c, conv*.c, depthwise*.c, gather.c, matmul*.c, vector_*.c  kernels  diagnose.c  messages
- * cost*.c, flow.c, timing.c         time                                api.c       the public functions
+ * cost*.c, flow.c, routes.c, timing*.c  time                               api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
 #define NPU_INTERNAL_H
@@ -20,6 +21,7 @@
 /* Scratchpads are followed by this many readable bytes, so that a vector load of the last element stays in bounds. */
 #define NPU_SPM_SLACK_BYTES 64u
 #define NPU_MAX_REGIONS 8
+#define NPU_NOBODY 0xFFFFFFFFu /* no core, stream, path or group */
 #define NPU_RESIZE_TAP_BYTES 8u /* of the tables of a RESIZE */
 
 /* A growable 64-byte aligned workspace, one per worker thread. */
@@ -42,6 +44,12 @@ typedef struct {
     uint64_t count;
     uint64_t first; /* index of the first instruction in file order over all streams, as in npu_timing.spans */
 } npu_stream;
+
+/* An instruction of a multicast group. */
+typedef struct {
+    uint32_t stream;
+    uint64_t position; /* in the stream */
+} npu_member;
 
 /* Everything below is immutable once opened, except the memories at the end, which belong to the one run at a time. */
 struct npu_program {
@@ -68,6 +76,9 @@ struct npu_program {
     npu_stream *streams; /* file order */
     uint32_t stream_count;
     uint64_t instruction_count;
+    uint32_t *path_table;   /* see npu_path */
+    npu_member *members;    /* of each multicast group, in file order */
+    uint64_t *first_member; /* machine->multicast_group_count + 1 */
     uint64_t *spm_peak_bytes; /* one a core: one past the highest address touched */
 
     uint8_t **spm; /* one a core: spm_peak_bytes[core] + NPU_SPM_SLACK_BYTES bytes, allocated at the first run */
@@ -106,8 +117,12 @@ uint32_t npu_crc32(const uint8_t *data, uint64_t bytes);
 
 /* Opening a file, step by step; each says why when it is not NPU_OK. */
 npu_status npu_validate_records(const npu_program *program, npu_message *message);
+npu_status npu_build_paths(npu_program *program, npu_message *message);
 npu_status npu_build_streams(npu_program *program, const npu_record_stream *records, uint32_t count,
                              npu_message *message);
+npu_status npu_build_groups(npu_program *program, npu_message *message); /* refuses groups that are no one transfer */
+/* The path between two nodes, cores or NPU_DRAM_NODE; NPU_NOBODY when there is none. */
+uint32_t npu_path(const npu_program *program, uint32_t source, uint32_t destination);
 /* Fields, bytes within the memories, no byte written twice or over an input. Raises the cores' spm_peak_bytes. */
 npu_status npu_validate_instruction(npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                                     npu_message *message);
@@ -177,7 +192,7 @@ npu_status npu_check_data(const npu_program *program, const npu_stream *stream, 
                           npu_message *message);
 npu_status npu_say_trap(const npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                         npu_status status, npu_message *message);
-/* A transfer of LOAD, LOAD_ROWS, STORE or SEND (transfer.c). */
+/* Any transfer (transfer.c). */
 npu_status npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction);
 
 #endif

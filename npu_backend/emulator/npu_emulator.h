@@ -11,7 +11,7 @@
 
 #include "npu_format.h"
 
-#define NPU_ABI_VERSION 1u
+#define NPU_ABI_VERSION 2u
 #define NPU_MESSAGE_BYTES 1024
 
 #if defined(__GNUC__)
@@ -49,14 +49,14 @@ typedef struct { /* one instruction's place in time, for traces; streams in file
 } npu_span;
 
 typedef struct {
-    uint64_t dram_bytes;    /* payload bytes moved between the core and DRAM */
+    uint64_t dram_bytes;    /* payload bytes moved between the core and DRAM, a multicast's once, on its first core */
     uint64_t dram_read_bytes;
-    uint64_t network_bytes; /* payload bytes sent to other cores */
+    uint64_t network_bytes; /* payload bytes sent to other cores, those of a multicast once */
     uint64_t macs;          /* multiply-accumulates of the arithmetic, padding lanes not counted */
     double busy_ns;         /* at least one engine working */
     double matrix_busy_ns;
     double vector_busy_ns;
-    double sync_ns;         /* no engine working and at least one waiting for a signal of another core */
+    double sync_ns;         /* no engine working and at least one waiting for another core */
     double idle_ns;         /* total - busy - sync */
     double energy_pj;
 } npu_core_timing;
@@ -69,6 +69,7 @@ typedef struct {
     uint64_t events;
     npu_core_timing *cores;     /* array of core_count, owned by the caller */
     npu_span *spans;            /* array of npu_instruction_count, or NULL */
+    double *resource_bytes;     /* array of npu_resource_count, what each moved, whole bursts; or NULL */
 } npu_timing;
 
 NPU_API uint32_t npu_abi_version(void);
@@ -79,6 +80,7 @@ NPU_API void npu_close(npu_program *program);
 
 NPU_API uint64_t npu_instruction_count(const npu_program *program);
 NPU_API uint32_t npu_core_count(const npu_program *program);
+NPU_API uint32_t npu_resource_count(const npu_program *program);
 NPU_API uint64_t npu_spm_peak_bytes(const npu_program *program, uint32_t core); /* highest address touched */
 
 typedef struct { /* a tensor of the program as the host sees it, dense in row-major order */

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define NPU_MAGIC 1347768398u
-#define NPU_FORMAT_VERSION 2u
-#define NPU_ISA_VERSION 2u
+#define NPU_FORMAT_VERSION 3u
+#define NPU_ISA_VERSION 3u
 #define NPU_CHANNEL_BLOCK 16u
 #define NPU_WEIGHT_CHUNK 64u
 #define NPU_WEIGHT_GROUP 4u
@@ -185,7 +185,7 @@ typedef struct {
     double signal_ns; /* a semaphore signal between engines of one core */
     double cross_signal_ns; /* a semaphore signal to another core */
     uint32_t burst_bytes; /* DRAM moves whole bursts: each contiguous run is rounded up to these */
-    uint32_t reserved7;
+    uint32_t multicast_group_count;
     double mac_pj[9]; /* energy per multiply-accumulate, by DataType */
     double vector_pj; /* energy per vector element operation */
     double spm_pj_per_byte;
@@ -215,7 +215,7 @@ typedef struct {
 typedef struct {
     double bytes_per_ns; /* capacity shared by the flows that cross it */
     uint32_t name; /* offset in NAMES */
-    uint32_t reserved2;
+    uint32_t is_link; /* 1: a link of the network; 0: DRAM, a port, a core's DMA */
 } npu_record_resource;
 
 typedef struct {
@@ -279,6 +279,8 @@ enum {
     NPU_OP_LRN = 24,
     NPU_OP_GATHER = 25,
     NPU_OP_LOAD_ROWS = 30,
+    NPU_OP_LOAD_MULTICAST = 31,
+    NPU_OP_SEND_MULTICAST = 32,
 };
 
 typedef struct {
@@ -775,6 +777,33 @@ typedef struct {
     uint32_t output_strides[3]; /* bytes */
 } npu_load_rows;
 
+/* LOAD of what all cores of the group load: one transfer, when the last of them has come to it */
+typedef struct {
+    npu_instruction head;
+    uint64_t dram; /* byte offset in the DRAM image */
+    uint32_t spm; /* byte offset in the scratchpad */
+    uint32_t run_bytes; /* contiguous bytes moved at each step */
+    uint32_t counts[4]; /* steps on the four outer axes */
+    uint32_t dram_strides[4]; /* bytes */
+    uint32_t spm_strides[4]; /* bytes */
+    uint32_t group; /* below the machine's multicast_group_count; of one transfer only */
+    uint32_t reserved7;
+} npu_load_multicast;
+
+/* SEND of what all of the group, next to each other in one stream, send: one transfer */
+typedef struct {
+    npu_instruction head;
+    uint32_t destination_core;
+    uint32_t spm; /* source, in the own scratchpad */
+    uint32_t destination_spm;
+    uint32_t run_bytes;
+    uint32_t counts[4];
+    uint32_t spm_strides[4];
+    uint32_t destination_strides[4];
+    uint32_t group; /* below the machine's multicast_group_count; of one transfer only */
+    uint32_t reserved8;
+} npu_send_multicast;
+
 /* X(name, engine or -1 for any): one row an opcode. */
 #define NPU_OPCODES(X) \
     X(WAIT, wait, -1) \
@@ -801,6 +830,8 @@ typedef struct {
     X(ARGREDUCE, argreduce, 4) \
     X(LRN, lrn, 4) \
     X(GATHER, gather, 4) \
-    X(LOAD_ROWS, load_rows, 0)
+    X(LOAD_ROWS, load_rows, 0) \
+    X(LOAD_MULTICAST, load_multicast, 0) \
+    X(SEND_MULTICAST, send_multicast, 2)
 
 #endif

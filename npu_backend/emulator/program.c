@@ -155,8 +155,14 @@ static npu_status open_sections(npu_program *program, npu_message *message) {
         status = npu_validate_records(program, message);
     }
     if (status == NPU_OK) {
+        status = npu_build_paths(program, message);
+    }
+    if (status == NPU_OK) {
         const section *streams = &sections[NPU_SECTION_STREAM];
         status = npu_build_streams(program, (const void *)streams->data, records_in(streams), message);
+    }
+    if (status == NPU_OK) {
+        status = npu_build_groups(program, message);
     }
     return status;
 }

@@ -5,6 +5,7 @@
 
 #define MAX_CORES 4096u
 #define MAX_SEMAPHORES (1u << 24)
+#define MAX_GROUPS (1u << 24)
 #define MAX_DRAM_BYTES (1ull << 36)
 #define MAX_SPM_BYTES (1ull << 32) /* instructions address scratchpads with 32 bits */
 #define MAX_LANES (1u << 20)
@@ -46,11 +47,12 @@ static int none_negative(const double *values, int count) {
 static npu_status validate_machine(const npu_program *program, npu_message *message) {
     const npu_record_machine *machine = program->machine;
     if (machine->core_count == 0 || machine->core_count > MAX_CORES || machine->semaphore_count > MAX_SEMAPHORES ||
-        machine->dram_bytes > MAX_DRAM_BYTES || machine->burst_bytes == 0) {
+        machine->multicast_group_count > MAX_GROUPS || machine->dram_bytes > MAX_DRAM_BYTES ||
+        machine->burst_bytes == 0) {
         return npu_fail(message, NPU_BAD_PROGRAM,
-                        "machine: %u cores, %u semaphores, %llu bytes of DRAM, bursts of %u bytes are out of range",
-                        machine->core_count, machine->semaphore_count, (unsigned long long)machine->dram_bytes,
-                        machine->burst_bytes);
+                        "machine: %u cores, %u semaphores, %u multicast groups, %llu bytes of DRAM, bursts of %u bytes "
+                        "are out of range", machine->core_count, machine->semaphore_count,
+                        machine->multicast_group_count, (unsigned long long)machine->dram_bytes, machine->burst_bytes);
     }
     const double figures[] = {machine->dram_latency_ns, machine->signal_ns, machine->cross_signal_ns,
                               machine->vector_pj, machine->spm_pj_per_byte, machine->network_pj_per_byte_hop,
@@ -111,9 +113,10 @@ static npu_status validate_path(const npu_program *program, uint32_t index, npu_
 
 static npu_status validate_network(const npu_program *program, npu_message *message) {
     for (uint32_t i = 0; i < program->resource_count; ++i) {
-        if (!positive(program->resources[i].bytes_per_ns) || !name_is_valid(program, program->resources[i].name)) {
-            return npu_fail(message, NPU_BAD_PROGRAM, "resource %u: %g bytes/ns or its name is invalid", i,
-                            program->resources[i].bytes_per_ns);
+        const npu_record_resource *resource = &program->resources[i];
+        if (!positive(resource->bytes_per_ns) || !name_is_valid(program, resource->name) || resource->is_link > 1) {
+            return npu_fail(message, NPU_BAD_PROGRAM, "resource %u: %g bytes/ns, its name or is_link %u is invalid", i,
+                            resource->bytes_per_ns, resource->is_link);
         }
     }
     for (uint32_t i = 0; i < program->path_step_count; ++i) {

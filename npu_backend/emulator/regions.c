@@ -1,6 +1,7 @@
 /* The bytes an instruction reads and writes: used to validate it, to find races and to count energy. */
 #include "gather.h"
 #include "matrix.h"
+#include "multicast.h"
 
 /* CONV, DEPTHWISE and POOL begin with the same fields, so one view of them serves all three. */
 _Static_assert(offsetof(npu_conv, output_zero_point) == offsetof(npu_depthwise, output_zero_point), "window fields");
@@ -261,7 +262,7 @@ static void add_elements(region_list *list, const npu_table *op, uint32_t input_
 
 static void add_transfer(region_list *list, const npu_instruction *head) {
     uint32_t core = list->core;
-    if (head->opcode == NPU_OP_SEND) {
+    if (npu_plain_opcode(head) == NPU_OP_SEND) {
         const npu_send *op = (const npu_send *)(const void *)head;
         add_strided(list, op->spm, op->run_bytes, op->counts, op->spm_strides, 4, 0);
         add_in_other_space(list, NPU_SPACE_OTHER_SPM, op->destination_core, op->destination_spm, op->run_bytes,
@@ -336,7 +337,7 @@ int npu_regions(const npu_program *program, uint32_t core, const npu_instruction
                 npu_region regions[NPU_MAX_REGIONS]) {
     (void)program;
     region_list list = {regions, 0, NPU_SPACE_SPM, core};
-    switch (instruction->opcode) {
+    switch (npu_plain_opcode(instruction)) {
     case NPU_OP_LOAD_ROWS:
         add_rows(&list, npu_rows_of(instruction), npu_rows_of(instruction)->dram, NPU_SPACE_DRAM);
         break;

@@ -5,19 +5,11 @@
  */
 #include "timing.h"
 
+#include "multicast.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static uint32_t node_index(const npu_program *program, uint32_t node) {
-    return node == NPU_DRAM_NODE ? program->machine->core_count : node;
-}
-
-static uint32_t find_path(const npu_replay *replay, uint32_t source, uint32_t destination) {
-    uint32_t nodes = replay->program->machine->core_count + 1;
-    return replay->paths[(size_t)node_index(replay->program, source) * nodes +
-                         node_index(replay->program, destination)];
-}
 
 /* Who uses a semaphore: nobody yet, this core, or more than one. */
 static void add_user(uint32_t *user, uint32_t core) {
@@ -43,12 +35,6 @@ static void find_semaphore_users(npu_replay *replay) {
 
 static void fill_tables(npu_replay *replay) {
     const npu_program *program = replay->program;
-    size_t nodes = (size_t)program->machine->core_count + 1;
-    memset(replay->paths, 0xFF, nodes * nodes * sizeof(uint32_t));
-    for (uint32_t path = program->path_count; path-- > 0;) {
-        size_t source = node_index(program, program->paths[path].source);
-        replay->paths[source * nodes + node_index(program, program->paths[path].destination)] = path;
-    }
     for (uint32_t index = 0; index < program->machine->semaphore_count; ++index) {
         replay->semaphores[index] = (npu_semaphore_state){0, NPU_NOBODY, NPU_NOBODY, NPU_NOBODY, NPU_NOBODY};
     }
@@ -57,8 +43,11 @@ static void fill_tables(npu_replay *replay) {
 
 static npu_status open_replay(npu_replay *replay) {
     const npu_program *program = replay->program;
-    size_t nodes = (size_t)program->machine->core_count + 1;
-    npu_status status = npu_flows_open(&replay->flows, program, program->stream_count, replay->message);
+    size_t groups = program->machine->multicast_group_count;
+    npu_status status = npu_routes_open(&replay->routes, program, replay->message);
+    if (status == NPU_OK) {
+        status = npu_flows_open(&replay->flows, &replay->routes, program->stream_count, replay->message);
+    }
     for (uint32_t core = 0; core < program->machine->core_count && status == NPU_OK; ++core) {
         status = npu_check_core(&program->cores[core], replay->message);
     }
@@ -67,9 +56,11 @@ static npu_status open_replay(npu_replay *replay) {
     }
     replay->streams = calloc((size_t)program->stream_count + 1, sizeof(npu_stream_state));
     replay->semaphores = calloc((size_t)program->machine->semaphore_count + 1, sizeof(npu_semaphore_state));
-    replay->cores = calloc(nodes, sizeof(npu_core_state));
-    replay->paths = malloc(nodes * nodes * sizeof(uint32_t));
-    if (replay->streams == NULL || replay->semaphores == NULL || replay->cores == NULL || replay->paths == NULL) {
+    replay->cores = calloc(program->machine->core_count, sizeof(npu_core_state));
+    replay->arrived = calloc(groups + 1, sizeof(uint32_t));
+    replay->route_bytes = calloc(program->path_count + groups + 1, sizeof(double));
+    if (replay->streams == NULL || replay->semaphores == NULL || replay->cores == NULL || replay->arrived == NULL ||
+        replay->route_bytes == NULL) {
         return npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory to replay %u streams", program->stream_count);
     }
     fill_tables(replay);
@@ -78,14 +69,16 @@ static npu_status open_replay(npu_replay *replay) {
 
 static void close_replay(npu_replay *replay) {
     npu_flows_close(&replay->flows);
+    npu_routes_close(&replay->routes);
     free(replay->queue.events);
     free(replay->streams);
     free(replay->semaphores);
     free(replay->cores);
-    free(replay->paths);
+    free(replay->arrived);
+    free(replay->route_bytes);
 }
 
-static npu_status add_event(npu_replay *replay, double delay_ns, npu_event_kind kind, uint32_t index) {
+npu_status npu_add_event(npu_replay *replay, double delay_ns, npu_event_kind kind, uint32_t index) {
     if (!npu_event_add(&replay->queue, replay->now_ns + delay_ns, kind, index)) {
         return npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory for %llu events",
                         (unsigned long long)replay->queue.count);
@@ -122,7 +115,7 @@ static npu_status send_signal(npu_replay *replay, uint32_t stream, uint32_t inde
     uint32_t waiting = replay->semaphores[index].waiting_core;
     int stays = waiting == replay->program->streams[stream].core || waiting == NPU_NOBODY;
     npu_account_span(replay, stream);
-    return add_event(replay, stays ? machine->signal_ns : machine->cross_signal_ns, NPU_EVENT_SIGNAL, index);
+    return npu_add_event(replay, stays ? machine->signal_ns : machine->cross_signal_ns, NPU_EVENT_SIGNAL, index);
 }
 
 static npu_status refuse(npu_replay *replay, uint32_t stream, const npu_instruction *instruction, npu_status status,
@@ -142,15 +135,19 @@ static npu_status start_compute(npu_replay *replay, uint32_t stream, const npu_i
     }
     npu_account_compute(replay, stream, &cost);
     npu_account_state(replay, place->core, 1, 0);
-    return add_event(replay, cost.duration_ns, NPU_EVENT_DONE, stream);
+    return npu_add_event(replay, cost.duration_ns, NPU_EVENT_DONE, stream);
 }
 
-static uint32_t transfer_path(const npu_replay *replay, uint32_t core, const npu_instruction *instruction) {
+double npu_setup_ns(const npu_record_core *core) {
+    return core->dma_setup_cycles * 1000.0 / core->clock_mhz;
+}
+
+static uint32_t transfer_path(const npu_program *program, uint32_t core, const npu_instruction *instruction) {
     switch (instruction->opcode) {
     case NPU_OP_LOAD_ROWS:
-    case NPU_OP_LOAD: return find_path(replay, NPU_DRAM_NODE, core);
-    case NPU_OP_STORE: return find_path(replay, core, NPU_DRAM_NODE);
-    default: return find_path(replay, core, ((const npu_send *)(const void *)instruction)->destination_core);
+    case NPU_OP_LOAD: return npu_path(program, NPU_DRAM_NODE, core);
+    case NPU_OP_STORE: return npu_path(program, core, NPU_DRAM_NODE);
+    default: return npu_path(program, core, ((const npu_send *)(const void *)instruction)->destination_core);
     }
 }
 
@@ -158,16 +155,14 @@ static npu_status start_transfer(npu_replay *replay, uint32_t stream, const npu_
     const npu_program *program = replay->program;
     uint32_t core = program->streams[stream].core;
     npu_stream_state *state = &replay->streams[stream];
-    state->path = transfer_path(replay, core, instruction);
-    if (state->path == NPU_NOBODY) {
-        return refuse(replay, stream, instruction, NPU_TRAP, "the machine has no path for this transfer");
-    }
-    const npu_record_path *path = &program->paths[state->path];
-    npu_account_transfer(replay, stream, path, &state->flow_bytes);
+    state->group = NPU_NOBODY;
+    state->route = transfer_path(program, core, instruction);
+    const npu_record_path *path = &program->paths[state->route];
+    state->flow_bytes = npu_account_transfer(replay, core, instruction, path->hops);
     npu_account_state(replay, core, 1, 0);
-    double delay_ns = program->cores[core].dma_setup_cycles * 1000.0 / program->cores[core].clock_mhz +
-                      path->latency_ns + (instruction->opcode == NPU_OP_SEND ? 0 : program->machine->dram_latency_ns);
-    return add_event(replay, delay_ns, NPU_EVENT_FLOW, stream);
+    double delay_ns = npu_setup_ns(&program->cores[core]) + path->latency_ns +
+                      (instruction->opcode == NPU_OP_SEND ? 0 : program->machine->dram_latency_ns);
+    return npu_add_event(replay, delay_ns, NPU_EVENT_FLOW, stream);
 }
 
 /* Goes on with a stream until an engine works, a semaphore holds it up or it ends. */
@@ -191,13 +186,15 @@ static npu_status advance(npu_replay *replay, uint32_t index) {
         case NPU_OP_LOAD_ROWS:
         case NPU_OP_STORE:
         case NPU_OP_SEND: return start_transfer(replay, index, instruction);
+        case NPU_OP_LOAD_MULTICAST:
+        case NPU_OP_SEND_MULTICAST: return npu_join_group(replay, index, npu_group_of(instruction));
         default: return start_compute(replay, index, instruction);
         }
     }
     return status;
 }
 
-static npu_status finish_instruction(npu_replay *replay, uint32_t stream) {
+npu_status npu_finish_instruction(npu_replay *replay, uint32_t stream) {
     npu_account_state(replay, replay->program->streams[stream].core, -1, 0);
     npu_account_span(replay, stream);
     ++replay->streams[stream].next;
@@ -219,12 +216,18 @@ static npu_status receive_signal(npu_replay *replay, uint32_t index) {
     return advance(replay, stream);
 }
 
+static npu_status finish_transfer(npu_replay *replay, uint32_t stream) {
+    uint32_t group = replay->streams[stream].group;
+    return group == NPU_NOBODY ? npu_finish_instruction(replay, stream) : npu_finish_group(replay, group);
+}
+
 static npu_status start_flow(npu_replay *replay, uint32_t stream) {
     const npu_stream_state *state = &replay->streams[stream];
     if (!(state->flow_bytes > 0)) {
-        return finish_instruction(replay, stream);
+        return finish_transfer(replay, stream);
     }
-    npu_flows_start(&replay->flows, state->path, state->flow_bytes, stream, replay->now_ns);
+    replay->route_bytes[state->route] += state->flow_bytes;
+    npu_flows_start(&replay->flows, state->route, state->flow_bytes, stream, replay->now_ns);
     return NPU_OK;
 }
 
@@ -233,7 +236,7 @@ static npu_status handle_event(npu_replay *replay) {
     ++replay->timing->events;
     replay->now_ns = event.time_ns;
     switch (event.kind) {
-    case NPU_EVENT_DONE: return finish_instruction(replay, event.index);
+    case NPU_EVENT_DONE: return npu_finish_instruction(replay, event.index);
     case NPU_EVENT_FLOW: return start_flow(replay, event.index);
     default: return receive_signal(replay, event.index);
     }
@@ -245,7 +248,7 @@ static npu_status finish_flows(npu_replay *replay, double time_ns) {
     replay->now_ns = time_ns;
     while (status == NPU_OK && npu_flows_take(&replay->flows, time_ns, &stream)) {
         ++replay->timing->events;
-        status = finish_instruction(replay, stream);
+        status = finish_transfer(replay, stream);
     }
     return status;
 }
@@ -305,9 +308,12 @@ npu_status npu_time(const npu_program *program, npu_timing *timing, npu_message 
     memset(timing->cores, 0, timing->core_count * sizeof(npu_core_timing));
     timing->total_ns = timing->energy_pj = 0;
     timing->events = 0;
+    if (timing->resource_bytes != NULL) {
+        memset(timing->resource_bytes, 0, program->resource_count * sizeof(double));
+    }
     npu_status status = run_replay(&replay);
     if (status == NPU_OK) {
-        npu_account_end(&replay);
+        status = npu_account_end(&replay);
     }
     close_replay(&replay);
     return status;

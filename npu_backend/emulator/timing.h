@@ -4,9 +4,8 @@
 
 #include "cost.h"
 #include "flow.h"
-#include "internal.h"
+#include "routes.h"
 
-#define NPU_NOBODY 0xFFFFFFFFu /* no core, stream or path */
 #define NPU_SEVERAL 0xFFFFFFFEu
 
 typedef enum { NPU_EVENT_DONE = 0, NPU_EVENT_FLOW = 1, NPU_EVENT_SIGNAL = 2 } npu_event_kind;
@@ -32,7 +31,8 @@ npu_event npu_event_take(npu_event_queue *queue);
 typedef struct {
     uint64_t next;       /* instruction at work, waiting or, at the end, the count */
     uint32_t next_waiter; /* stream that waits behind this one for the same semaphore */
-    uint32_t path;       /* of the transfer at work */
+    uint32_t route;      /* of the transfer at work */
+    uint32_t group;      /* its multicast group, NPU_NOBODY if it is none */
     double flow_bytes;
     double start_ns;
 } npu_stream_state;
@@ -47,7 +47,7 @@ typedef struct {
 
 typedef struct {
     uint32_t working;        /* engines at work */
-    uint32_t waiting_abroad; /* engines that wait for a signal of another core */
+    uint32_t waiting_abroad; /* engines that wait for another core */
     double since_ns;
 } npu_core_state;
 
@@ -55,12 +55,14 @@ typedef struct {
     const npu_program *program;
     npu_timing *timing;
     npu_message *message;
+    npu_routes routes;
     npu_flows flows;
     npu_event_queue queue;
     npu_stream_state *streams;
     npu_semaphore_state *semaphores;
     npu_core_state *cores;
-    uint32_t *paths; /* [source][destination], DRAM last */
+    uint32_t *arrived;   /* members of each multicast group that have come to it */
+    double *route_bytes; /* moved over each route so far */
     double now_ns;
     double last_ns; /* end of the last instruction so far */
 } npu_replay;
@@ -69,7 +71,19 @@ typedef struct {
 void npu_account_state(npu_replay *replay, uint32_t core, int32_t working, int32_t waiting_abroad); /* changes */
 void npu_account_span(npu_replay *replay, uint32_t stream);             /* its instruction ends now */
 void npu_account_compute(npu_replay *replay, uint32_t stream, const npu_cost *cost);
-void npu_account_transfer(npu_replay *replay, uint32_t stream, const npu_record_path *path, double *flow_bytes);
-void npu_account_end(npu_replay *replay);
+/* A transfer over `hops`; the bytes that flow. */
+double npu_account_transfer(npu_replay *replay, uint32_t core, const npu_instruction *instruction, double hops);
+/* A member of a multicast whose bytes another one has accounted for: only what it writes. */
+void npu_account_copy(npu_replay *replay, uint32_t core, const npu_instruction *instruction);
+npu_status npu_account_end(npu_replay *replay);
+
+/* Multicasts (timing_multicast.c): a stream has come to an instruction of a group; the group's flow has ended. */
+npu_status npu_join_group(npu_replay *replay, uint32_t stream, uint32_t group);
+npu_status npu_finish_group(npu_replay *replay, uint32_t group);
+
+/* What timing.c does for them. */
+npu_status npu_add_event(npu_replay *replay, double delay_ns, npu_event_kind kind, uint32_t index);
+npu_status npu_finish_instruction(npu_replay *replay, uint32_t stream);
+double npu_setup_ns(const npu_record_core *core);
 
 #endif

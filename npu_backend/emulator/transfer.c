@@ -1,5 +1,6 @@
-/* LOAD, LOAD_ROWS, STORE and SEND: strided copies between memories. */
+/* LOAD, LOAD_ROWS, STORE and SEND: strided copies between memories. Those of a multicast move each its own part. */
 #include "gather.h"
+#include "multicast.h"
 
 #include <string.h>
 
@@ -58,16 +59,17 @@ static const uint8_t *dram_source(const npu_program *program, uint64_t address) 
 
 npu_status npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction) {
     copy move;
-    if (instruction->opcode == NPU_OP_LOAD_ROWS) {
+    uint32_t opcode = npu_plain_opcode(instruction);
+    if (opcode == NPU_OP_LOAD_ROWS) {
         const npu_load_rows *op = (const npu_load_rows *)(const void *)instruction;
         return npu_copy_rows(op, dram_source(program, op->dram), program->spm[core]);
     }
-    if (instruction->opcode == NPU_OP_SEND) {
+    if (opcode == NPU_OP_SEND) {
         const npu_send *op = (const npu_send *)(const void *)instruction;
         move.to = program->spm[op->destination_core] + op->destination_spm;
         move.from = program->spm[core] + op->spm;
         set_axes(&move, op->run_bytes, op->counts, op->destination_strides, op->spm_strides);
-    } else if (instruction->opcode == NPU_OP_LOAD) {
+    } else if (opcode == NPU_OP_LOAD) {
         const npu_load *op = (const npu_load *)(const void *)instruction;
         move.to = program->spm[core] + op->spm;
         move.from = dram_source(program, op->dram);

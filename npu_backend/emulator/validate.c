@@ -1,5 +1,6 @@
 /* Validation of one instruction: fields, then the bytes it touches. What passes here no kernel needs to check again,
  * and its positions fit in 32-bit signed integers. */
+#include "multicast.h"
 #include "validate.h"
 
 #define MATRIX_INPUTS (CODE_TYPES | 1u << NPU_TYPE_FLOAT16)
@@ -52,12 +53,8 @@ static int check_matmul(const context *at, const npu_matmul *op) {
 }
 
 static int has_path(const context *at, uint32_t source, uint32_t destination) {
-    for (uint32_t i = 0; i < at->program->path_count; ++i) {
-        if (at->program->paths[i].source == source && at->program->paths[i].destination == destination) {
-            return 1;
-        }
-    }
-    return refuse(at, "the machine has no path for this transfer");
+    return npu_path(at->program, source, destination) != NPU_NOBODY ||
+           refuse(at, "the machine has no path for this transfer");
 }
 
 static int check_transfer(const context *at, const npu_load *op, uint32_t source, uint32_t destination) {
@@ -79,15 +76,21 @@ static int check_rows(const context *at, const npu_load_rows *op) {
            one_of_types(at, "index_type", op->index_type, 1u << NPU_TYPE_INT32 | 1u << NPU_TYPE_INT64);
 }
 
+static int check_group(const context *at) {
+    return npu_plain_opcode(at->instruction) == at->instruction->opcode ||
+           between(at, "group", npu_group_of(at->instruction), 0,
+                   (int64_t)at->program->machine->multicast_group_count - 1);
+}
+
 static int check_fields(const context *at) {
     const void *op = at->instruction;
-    switch (at->instruction->opcode) {
+    switch (npu_plain_opcode(at->instruction)) {
     case NPU_OP_WAIT:
     case NPU_OP_SIGNAL:
         return between(at, "semaphore", ((const npu_wait *)op)->semaphore, 0,
                        (int64_t)at->program->machine->semaphore_count - 1);
     case NPU_OP_LOAD:
-        return check_transfer(at, op, NPU_DRAM_NODE, at->stream->core);
+        return check_group(at) && check_transfer(at, op, NPU_DRAM_NODE, at->stream->core);
     case NPU_OP_LOAD_ROWS:
         return check_rows(at, op) && has_path(at, NPU_DRAM_NODE, at->stream->core);
     case NPU_OP_GATHER:
@@ -95,7 +98,7 @@ static int check_fields(const context *at) {
     case NPU_OP_STORE:
         return check_transfer(at, op, at->stream->core, NPU_DRAM_NODE);
     case NPU_OP_SEND:
-        return check_send(at, op);
+        return check_group(at) && check_send(at, op);
     case NPU_OP_CONV:
         return check_conv(at, op);
     case NPU_OP_DEPTHWISE:

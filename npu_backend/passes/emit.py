@@ -31,7 +31,12 @@ def emit(synchronized: Synchronized, strategy: Strategy, plan: Strategy) -> Prog
     records = machine_records(partitioned.machine)
     origins = _origins(placed)
     return Program(
-        machine={**records.machine, "dram_bytes": dram.size_bytes, "semaphore_count": synchronized.semaphore_count},
+        machine={
+            **records.machine,
+            "dram_bytes": dram.size_bytes,
+            "semaphore_count": synchronized.semaphore_count,
+            "multicast_group_count": _multicast_group_count(placed),
+        },
         cores=records.cores,
         resources=records.resources,
         paths=records.paths,
@@ -42,6 +47,12 @@ def emit(synchronized: Synchronized, strategy: Strategy, plan: Strategy) -> Prog
         origins=tuple(name for _, name in origins),
         metadata=_metadata(placed, strategy, plan, origins),
     )
+
+
+def _multicast_group_count(placed: Placed) -> int:
+    groups = (instruction.values.get("group", -1) for step in placed.scheduled.steps
+              for instruction in step.instructions if instruction.name.endswith("_MULTICAST"))  # fmt: skip
+    return 1 + max((group for group in groups if isinstance(group, int)), default=-1)
 
 
 Origin = tuple[int, str]

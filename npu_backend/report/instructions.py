@@ -15,7 +15,8 @@ from npu_backend.program import Program
 _HEADER_BYTES = 8
 _FIELD_BYTES = {"u32": 4, "i32": 4, "f32": 4, "u64": 8}
 SYNCHRONIZATION = ("WAIT", "SIGNAL")
-_TRANSFERS = ("LOAD", "STORE", "LOAD_ROWS", "SEND")
+MULTICASTS = ("LOAD_MULTICAST", "SEND_MULTICAST")
+_TRANSFERS = ("LOAD", "STORE", "LOAD_ROWS", "SEND", *MULTICASTS)
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -25,7 +26,8 @@ Booleans = npt.NDArray[np.bool_]
 class Instructions:
     """Every instruction of a program in file order, which is that of a timing's spans.
 
-    `moved_bytes` is the payload of transfers; `semaphore` is that of a WAIT or SIGNAL, -1 for all others.
+    `moved_bytes` is the payload of transfers, of a multicast on its first instruction; `semaphore` is that of a WAIT or
+    SIGNAL, -1 for all others.
     """
 
     layer: Integers
@@ -44,7 +46,7 @@ class Instructions:
     @property
     def dram_bytes(self) -> Integers:
         """The payload that each instruction moves over DRAM."""
-        return np.where(self.are("SEND"), 0, self.moved_bytes)
+        return np.where(self.are("SEND") | self.are("SEND_MULTICAST"), 0, self.moved_bytes)
 
     @property
     def waits_abroad(self) -> Booleans:
@@ -67,26 +69,38 @@ def instructions_of(program: Program) -> Instructions:
     parts = [(core, engine, *_scan(stream)) for (core, engine), stream in sorted(program.streams.items())]
     if not parts:
         return Instructions(*(np.zeros(0, np.int64) for _ in range(7)))
-    origin, opcode, moved_bytes, semaphore = (np.concatenate(column) for column in list(zip(*parts))[2:])
+    origin, opcode, moved_bytes, semaphore, group = (np.concatenate(column) for column in list(zip(*parts))[2:])
+    moved_bytes[_repeats(group)] = 0
     core, engine = (
         np.concatenate([np.full(len(part[2]), part[index], np.int64) for part in parts]) for index in (0, 1)
     )
     return Instructions(layers_of[origin], origin, opcode, core, engine, moved_bytes, semaphore)
 
 
-def _scan(stream: bytes) -> tuple[Integers, Integers, Integers, Integers]:
-    """Origin, opcode, moved bytes and semaphore of every instruction."""
+def _repeats(group: Integers) -> Booleans:
+    """Which instructions are of a multicast group, but not its first."""
+    first = np.zeros(len(group), np.bool_)
+    first[np.unique(group, return_index=True)[1]] = True
+    repeats: Booleans = (group >= 0) & ~first
+    return repeats
+
+
+def _scan(stream: bytes) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+    """Origin, opcode, moved bytes, semaphore and multicast group of every instruction; -1 where there is none."""
     halves, words = np.frombuffer(stream, "<u2"), np.frombuffer(stream, "<u4").astype(np.int64)
     at = np.fromiter(_offsets(halves.tolist()), np.int64)
     opcode = halves[2 * at].astype(np.int64)
-    moved, semaphore = np.zeros(len(at), np.int64), np.full(len(at), -1, np.int64)
+    moved, semaphore, group = np.zeros(len(at), np.int64), *(np.full(len(at), -1, np.int64) for _ in range(2))
     for name in _TRANSFERS:
         chosen = opcode == FORMAT_BY_NAME[name].code
         moved[chosen] = _payload_bytes(words, at[chosen], name)
     for name in SYNCHRONIZATION:
         chosen = opcode == FORMAT_BY_NAME[name].code
         semaphore[chosen] = words[at[chosen] + _word_of(name, "semaphore")]
-    return words[at + 1], opcode, moved, semaphore
+    for name in MULTICASTS:
+        chosen = opcode == FORMAT_BY_NAME[name].code
+        group[chosen] = words[at[chosen] + _word_of(name, "group")]
+    return words[at + 1], opcode, moved, semaphore, group
 
 
 def _payload_bytes(words: Integers, at: Integers, name: str) -> Integers:

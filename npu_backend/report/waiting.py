@@ -11,16 +11,29 @@ Floats = npt.NDArray[np.float64]
 
 
 def waits_ns(instructions: Instructions, spans: Floats, layers: int, cores: int) -> Floats:
-    """[layer][core] in ns: no engine of the core works, and one waits for a signal of another core.
+    """[layer][core] in ns: no engine of the core works, and one waits for another core.
 
-    Where several engines wait, the time is the earliest layer's: that one keeps the others waiting. The sum over the
-    layers is a core's `sync_ns` of the emulator's clock.
+    It waits for a signal, or for the other to come to a load of both. Where several engines wait, the time is the
+    earliest layer's: that one keeps the others waiting. The sum over the layers is a core's `sync_ns` of the emulator's
+    clock.
     """
-    waits, works = instructions.waits_abroad, instructions.works
+    waits, works = instructions.waits_abroad | instructions.are("LOAD_MULTICAST"), instructions.works
+    waiting = _before_meeting(instructions, spans)
     found = np.zeros((layers, cores))
     for core in range(cores):
         own = instructions.core == core
-        found[:, core] = _stalls(spans[own & works], spans[own & waits], instructions.layer[own & waits], layers)
+        found[:, core] = _stalls(spans[own & works], waiting[own & waits], instructions.layer[own & waits], layers)
+    return found
+
+
+def _before_meeting(instructions: Instructions, spans: Floats) -> Floats:
+    """The spans, but of a LOAD_MULTICAST the time from when its engine came to it until it started."""
+    found = spans.copy()
+    meets = np.flatnonzero(instructions.are("LOAD_MULTICAST"))
+    before = np.maximum(meets - 1, 0)
+    follows = (meets > 0) & (instructions.core[before] == instructions.core[meets])
+    follows &= instructions.engine[before] == instructions.engine[meets]
+    found[meets] = np.stack([np.where(follows, spans[before, 1], 0), spans[meets, 0]], axis=1)
     return found
 
 

@@ -47,6 +47,7 @@ class Assembly:
     constants: bytes = b""
     spm_bytes: int = SPM_BYTES
     semaphores: int = 16
+    groups: int = 4
     nodes: list[str] = field(default_factory=lambda: ["start"])
     ports: list[Port] = field(default_factory=list)
     streams: dict[tuple[int, Engine], list[Instruction]] = field(default_factory=lambda: defaultdict(list))
@@ -69,6 +70,14 @@ class Assembly:
     def send(self, core: int, to: int, spm: int, destination_spm: int, run_bytes: int, **more: Any) -> Assembly:
         return self.emit(core, NETWORK, "SEND", destination_core=to, spm=spm, destination_spm=destination_spm,
                          run_bytes=run_bytes, **more)  # fmt: skip
+
+    def load_multicast(self, core: int, group: int, dram: int, spm: int, run_bytes: int, **more: Any) -> Assembly:
+        return self.emit(core, LOAD, "LOAD_MULTICAST", group=group, dram=dram, spm=spm, run_bytes=run_bytes, **more)
+
+    def send_multicast(self, core: int, group: int, to: int, spm: int, destination_spm: int, run_bytes: int,
+                       **more: Any) -> Assembly:  # fmt: skip
+        return self.emit(core, NETWORK, "SEND_MULTICAST", group=group, destination_core=to, spm=spm,
+                         destination_spm=destination_spm, run_bytes=run_bytes, **more)  # fmt: skip
 
     def fill(self, core: int, spm: int, size: int, value: int = 0) -> Assembly:
         return self.emit(core, VECTOR, "FILL", output=spm, element_bytes=1, counts=(1, 1, 1, size),
@@ -112,7 +121,7 @@ class Assembly:
                   "hops": 1} for source, destination in permutations(places, 2)]  # fmt: skip
         return Program(
             machine=self._machine(), cores=(self._core(),) * self.cores,
-            resources=({"bytes_per_ns": 16.0, "name": "dram"},), paths=tuple(paths), path_steps=(0,),
+            resources=({"bytes_per_ns": 16.0, "name": "dram", "is_link": 0},), paths=tuple(paths), path_steps=(0,),
             ports=tuple(self.ports), streams={place: encode_all(rows) for place, rows in self.streams.items()},
             constants=self.constants, origins=tuple(self.nodes),
         )  # fmt: skip
@@ -123,6 +132,7 @@ class Assembly:
     def _machine(self) -> Record:
         return {
             "dram_bytes": DRAM_BYTES, "core_count": self.cores, "semaphore_count": self.semaphores,
+            "multicast_group_count": self.groups,
             "dram_latency_ns": 100.0, "signal_ns": 5.0, "cross_signal_ns": 50.0, "burst_bytes": 64,
             "mac_pj": (1.0,) * _TYPES, "vector_pj": 1.0, "spm_pj_per_byte": 1.0, "network_pj_per_byte_hop": 1.0,
             "dram_pj_per_byte": 1.0, "static_mw": 1.0,

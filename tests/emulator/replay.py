@@ -61,6 +61,16 @@ def send(size: int, core: int, spm: int = 0, destination_spm: int = 0) -> Instru
     return instruction("SEND", run_bytes=size, destination_core=core, spm=spm, destination_spm=destination_spm)
 
 
+def load_multicast(group: int, size: int, dram: int = 0, spm: int = 0, **values: Any) -> Instruction:
+    return instruction("LOAD_MULTICAST", group=group, run_bytes=size, dram=dram, spm=spm, **values)
+
+
+def send_multicast(group: int, size: int, *cores: int, spm: int = 0) -> list[Instruction]:
+    """One after the other, as a stream must have them."""
+    return [instruction("SEND_MULTICAST", group=group, run_bytes=size, destination_core=core, spm=spm)
+            for core in cores]  # fmt: skip
+
+
 def wait(semaphore: int) -> Instruction:
     return instruction("WAIT", semaphore=semaphore)
 
@@ -100,14 +110,18 @@ def _window(height: int, width: int, inputs: int, outputs: int, rows: int, colum
 
 def assemble(records: MachineRecords, streams: Streams) -> bytes:
     """The file of a program without ports."""
-    used = [step.values["semaphore"] for rows in streams.values() for step in rows if "semaphore" in step.values]
-    count = max((number for number in used if isinstance(number, int)), default=-1) + 1
     program = Program(
-        machine={**records.machine, "dram_bytes": 1 << 24, "semaphore_count": count},
+        machine={**records.machine, "dram_bytes": 1 << 24, "semaphore_count": _count(streams, "semaphore"),
+                 "multicast_group_count": _count(streams, "group")},
         cores=records.cores, resources=records.resources, paths=records.paths, path_steps=records.path_steps, ports=(),
         streams={place: encode_all(rows) for place, rows in streams.items()}, constants=b"", origins=("node",),
     )  # fmt: skip
     return program.to_bytes()
+
+
+def _count(streams: Streams, field: str) -> int:
+    used = [step.values[field] for rows in streams.values() for step in rows if field in step.values]
+    return max((number for number in used if isinstance(number, int)), default=-1) + 1
 
 
 def replay_records(records: MachineRecords, streams: Streams) -> tuple[Timing, Spans]:

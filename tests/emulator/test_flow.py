@@ -42,7 +42,7 @@ def network(cores: int, capacities: Sequence[float], traffic: Sequence[Traffic])
         paths.append({"source": source, "destination": destination, "first_step": len(steps),
                       "step_count": len(row.resources), "latency_ns": 0.0, "hops": 0})  # fmt: skip
         steps += row.resources
-    resources = tuple({"bytes_per_ns": value, "name": f"r{index}"} for index, value in enumerate(capacities))
+    resources = tuple({"bytes_per_ns": value, "name": f"r{i}", "is_link": 0} for i, value in enumerate(capacities))
     free = {**plain.machine, "dram_latency_ns": 0.0, "burst_bytes": 1}
     cores_records = tuple({**core, "dma_setup_cycles": 0} for core in plain.cores)
     return MachineRecords(free, cores_records, resources, tuple(paths), tuple(steps))

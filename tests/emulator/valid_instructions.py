@@ -72,6 +72,8 @@ VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
     "LRN": (VECTOR, {**LINES, **SCALES, "size": 3, "alpha": 0.1, "beta": 0.75, "bias": 1.0}),
     "GATHER": (VECTOR, {"input": 0, **ROWS}),
     "LOAD_ROWS": (LOAD, {"dram": 256, **ROWS}),
+    "LOAD_MULTICAST": (LOAD, {"group": 0, "dram": 256, "spm": 64, "run_bytes": 16}),
+    "SEND_MULTICAST": (NETWORK, {"group": 1, "destination_core": 1, "spm": 0, "destination_spm": 128, "run_bytes": 64}),
 }  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def test_layer_ends_follow_compute() -> None:
             position += 1
     total = float(ends[-1] + 25)
     row = CoreTiming(0, 0, 0, 0, total, 0.0, 0.0, 0.0, 0.0, 0.0)
-    found = TimedProgram(timed.program, Timing(total, 0.0, 0, (row,), spans)).layers
+    found = TimedProgram(timed.program, Timing(total, 0.0, 0, (row,), spans, np.zeros(0))).layers
     expected = np.diff([0.0, *ends[:-1], total]) / 1000
     assert [layer.latency_us for layer in found] == pytest.approx(expected.tolist())
 

@@ -96,7 +96,7 @@ MISTAKES = [
     ("too large", EXYNOS, "efficiency = 0.75", "efficiency = 1.5", ["dram.efficiency = 1.5: must be less than"]),
     ("string for a number", EXYNOS, "clock_mhz = 1196", 'clock_mhz = "fast"', ['clock_mhz = "fast"', "number"]),
     ("number for a string", EXYNOS, 'name = "npu0"', "name = 7", ["cores[0].name = 7", "string"]),
-    ("fraction for an integer", EXYNOS, "vector_lanes = 256", "vector_lanes = 256.5", ["vector_lanes = 256.5", "integer"]),
+    ("fraction for integer", EXYNOS, "vector_lanes = 256", "vector_lanes = 256.5", ["vector_lanes = 256.5", "integer"]),
     ("truth for a number", EXYNOS, "spm_banks = 16", "spm_banks = true", ["spm_banks = true", "integer"]),
     ("number for a truth", EXYNOS, "multicast = false", "multicast = 0", ["network.multicast = 0", "boolean"]),
     ("infinite", EXYNOS, "clock_mhz = 1196", "clock_mhz = inf", ["clock_mhz = Infinity", "finite"]),

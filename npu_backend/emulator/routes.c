@@ -1,0 +1,248 @@
+/* The routes of a program: what is left of its paths after pruning, and the trees of its multicasts. */
+#include "routes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "multicast.h"
+
+/* Beyond these a network is kept as it is: pruning would take longer than it saves. */
+#define PRUNED_RESOURCES 1024u
+#define PRUNED_PATHS 65536u
+#define MAX_STEPS (1u << 26)
+
+typedef struct {
+    const npu_program *program;
+    size_t words;      /* a row's */
+    uint64_t *crosses; /* a row of bits a resource, a bit a path */
+    uint8_t *dropped;  /* a byte a resource */
+} pruning;
+
+static void fill_crosses(pruning *prune) {
+    const npu_program *program = prune->program;
+    for (uint32_t path = 0; path < program->path_count; ++path) {
+        const npu_record_path *record = &program->paths[path];
+        for (uint32_t step = 0; step < record->step_count; ++step) {
+            uint32_t resource = program->path_steps[record->first_step + step].resource;
+            prune->crosses[resource * prune->words + path / 64] |= 1ull << path % 64;
+        }
+    }
+}
+
+/* Whether every path of `resource` crosses `other` too, so that a narrower `other` always limits first. */
+static int is_covered(const pruning *prune, uint32_t resource, uint32_t other) {
+    const uint64_t *own = prune->crosses + resource * prune->words;
+    const uint64_t *its = prune->crosses + other * prune->words;
+    for (size_t word = 0; word < prune->words; ++word) {
+        if (own[word] & ~its[word]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int never_limits(const pruning *prune, uint32_t resource) {
+    const npu_record_resource *resources = prune->program->resources;
+    for (uint32_t other = 0; other < prune->program->resource_count; ++other) {
+        if (other != resource && !prune->dropped[other] &&
+            resources[other].bytes_per_ns <= resources[resource].bytes_per_ns && is_covered(prune, resource, other)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static uint32_t node_index(const npu_program *program, uint32_t node) {
+    return node == NPU_DRAM_NODE ? program->machine->core_count : node;
+}
+
+npu_status npu_build_paths(npu_program *program, npu_message *message) {
+    size_t nodes = (size_t)program->machine->core_count + 1;
+    program->path_table = malloc(nodes * nodes * sizeof *program->path_table);
+    if (program->path_table == NULL) {
+        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the paths of %u cores", program->machine->core_count);
+    }
+    memset(program->path_table, 0xFF, nodes * nodes * sizeof *program->path_table);
+    for (uint32_t path = program->path_count; path-- > 0;) { /* of several the first */
+        size_t source = node_index(program, program->paths[path].source);
+        program->path_table[source * nodes + node_index(program, program->paths[path].destination)] = path;
+    }
+    return NPU_OK;
+}
+
+uint32_t npu_path(const npu_program *program, uint32_t source, uint32_t destination) {
+    size_t nodes = (size_t)program->machine->core_count + 1;
+    return program->path_table[node_index(program, source) * nodes + node_index(program, destination)];
+}
+
+uint32_t npu_member_path(const npu_program *program, const npu_member *member) {
+    const npu_instruction *instruction = npu_member_instruction(program, member);
+    uint32_t core = program->streams[member->stream].core;
+    return npu_plain_opcode(instruction) == NPU_OP_SEND
+               ? npu_path(program, core, ((const npu_send *)(const void *)instruction)->destination_core)
+               : npu_path(program, NPU_DRAM_NODE, core);
+}
+
+static uint64_t keep_paths(npu_routes *routes, const uint8_t *dropped) {
+    const npu_program *program = routes->program;
+    uint64_t count = 0;
+    for (uint32_t path = 0; path < program->path_count; ++path) {
+        const npu_record_path *record = &program->paths[path];
+        routes->first_step[path] = count;
+        for (uint32_t step = 0; step < record->step_count; ++step) {
+            uint32_t resource = program->path_steps[record->first_step + step].resource;
+            if (!dropped[resource]) {
+                routes->steps[count++] = resource;
+            }
+        }
+    }
+    return count;
+}
+
+/* The resources of all members' paths, each once, appended to `tree`; how many there are. `seen` keeps marks of other
+ * groups. The hops of a path that joins the tree count by the share of its links that are new to the tree. */
+static uint32_t join_paths(const npu_program *program, uint32_t group, uint32_t *seen, uint32_t *tree,
+                           npu_tree *figures) {
+    uint32_t count = 0;
+    *figures = (npu_tree){0, 0};
+    for (uint64_t i = program->first_member[group]; i < program->first_member[group + 1]; ++i) {
+        const npu_record_path *path = &program->paths[npu_member_path(program, &program->members[i])];
+        uint32_t links = 0, new_links = 0, before = count;
+        for (uint32_t step = 0; step < path->step_count; ++step) {
+            uint32_t resource = program->path_steps[path->first_step + step].resource;
+            int is_new = seen[resource] != group + 1, is_link = program->resources[resource].is_link != 0;
+            links += (uint32_t)is_link;
+            new_links += (uint32_t)(is_link && is_new);
+            if (is_new) {
+                seen[resource] = group + 1;
+                tree[count++] = resource;
+            }
+        }
+        figures->latency_ns = path->latency_ns > figures->latency_ns ? path->latency_ns : figures->latency_ns;
+        figures->hops += links > 0 ? (double)path->hops * new_links / links : before == 0 ? path->hops : 0;
+    }
+    return count;
+}
+
+static void keep_trees(npu_routes *routes, const uint8_t *dropped, uint64_t count) {
+    const npu_program *program = routes->program;
+    for (uint32_t group = 0; group < program->machine->multicast_group_count; ++group) {
+        uint32_t *tree = routes->steps + count;
+        uint32_t joined = join_paths(program, group, routes->seen, tree, &routes->trees[group]);
+        routes->first_step[program->path_count + group] = count;
+        for (uint32_t step = 0; step < joined; ++step) {
+            if (!dropped[tree[step]]) {
+                routes->steps[count++] = tree[step];
+            }
+        }
+    }
+    routes->first_step[program->path_count + program->machine->multicast_group_count] = count;
+}
+
+static void keep_steps(npu_routes *routes, const uint8_t *dropped) {
+    keep_trees(routes, dropped, keep_paths(routes, dropped));
+}
+
+/* Fewer resources, the same rates: most of a path's are wider than another that every flow through them crosses. */
+static npu_status prune_resources(npu_routes *routes, npu_message *message) {
+    const npu_program *program = routes->program;
+    int is_small = program->resource_count <= PRUNED_RESOURCES && program->path_count <= PRUNED_PATHS;
+    pruning prune = {program, is_small ? program->path_count / 64 + 1 : 0, NULL, NULL};
+    prune.crosses = calloc((size_t)program->resource_count * prune.words + 1, sizeof(uint64_t));
+    prune.dropped = calloc((size_t)program->resource_count + 1, 1);
+    npu_status status = NPU_OK;
+    if (prune.crosses == NULL || prune.dropped == NULL) {
+        status = npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the network's %u paths", program->path_count);
+    } else {
+        if (is_small) {
+            fill_crosses(&prune);
+            for (uint32_t resource = 0; resource < program->resource_count; ++resource) {
+                prune.dropped[resource] = (uint8_t)never_limits(&prune, resource);
+            }
+        }
+        keep_steps(routes, prune.dropped);
+    }
+    free(prune.crosses);
+    free(prune.dropped);
+    return status;
+}
+
+static npu_status check_network(const npu_program *program, uint64_t *steps, npu_message *message) {
+    for (uint32_t resource = 0; resource < program->resource_count; ++resource) {
+        if (!(program->resources[resource].bytes_per_ns > 0)) {
+            return npu_fail(message, NPU_BAD_PROGRAM, "resource %u has no bandwidth", resource);
+        }
+    }
+    for (uint32_t path = 0; path < program->path_count; ++path) {
+        if (program->paths[path].step_count == 0) {
+            return npu_fail(message, NPU_BAD_PROGRAM, "path %u crosses nothing, so it has no bandwidth", path);
+        }
+        *steps += program->paths[path].step_count; /* paths may share rows of the step table */
+    }
+    for (uint64_t i = 0; i < program->first_member[program->machine->multicast_group_count]; ++i) {
+        *steps += program->paths[npu_member_path(program, &program->members[i])].step_count;
+    }
+    if (*steps > MAX_STEPS) {
+        return npu_fail(message, NPU_BAD_PROGRAM, "the transfers' paths have %llu steps, more than %u",
+                        (unsigned long long)*steps, MAX_STEPS);
+    }
+    return NPU_OK;
+}
+
+npu_status npu_routes_open(npu_routes *routes, const npu_program *program, npu_message *message) {
+    size_t groups = program->machine->multicast_group_count;
+    size_t resources = (size_t)program->resource_count + 1;
+    memset(routes, 0, sizeof(*routes));
+    uint64_t steps = 0;
+    npu_status status = check_network(program, &steps, message);
+    if (status != NPU_OK) {
+        return status;
+    }
+    routes->program = program;
+    routes->steps = malloc((size_t)(steps + 1) * sizeof *routes->steps);
+    routes->first_step = malloc((program->path_count + groups + 1) * sizeof *routes->first_step);
+    routes->trees = calloc(groups + 1, sizeof *routes->trees);
+    routes->seen = calloc(resources, sizeof *routes->seen);
+    if (routes->steps == NULL || routes->first_step == NULL || routes->trees == NULL || routes->seen == NULL) {
+        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the network's %u paths", program->path_count);
+    }
+    return prune_resources(routes, message);
+}
+
+void npu_routes_close(npu_routes *routes) {
+    free(routes->steps);
+    free(routes->first_step);
+    free(routes->trees);
+    free(routes->seen);
+    memset(routes, 0, sizeof(*routes));
+}
+
+/* A group's tree once more, before pruning. */
+static void add_tree(npu_routes *routes, uint32_t group, double bytes, uint32_t *tree, double *resource_bytes) {
+    npu_tree figures;
+    uint32_t count = join_paths(routes->program, group, routes->seen, tree, &figures);
+    for (uint32_t step = 0; step < count; ++step) {
+        resource_bytes[tree[step]] += bytes;
+    }
+}
+
+npu_status npu_routes_add_bytes(npu_routes *routes, const double *route_bytes, double *resource_bytes,
+                                npu_message *message) {
+    const npu_program *program = routes->program;
+    uint32_t *tree = malloc(((size_t)program->resource_count + 1) * sizeof *tree);
+    if (tree == NULL) {
+        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for %u resources", program->resource_count);
+    }
+    for (uint32_t path = 0; path < program->path_count; ++path) {
+        const npu_record_path *record = &program->paths[path];
+        for (uint32_t step = 0; step < record->step_count && route_bytes[path] > 0; ++step) {
+            resource_bytes[program->path_steps[record->first_step + step].resource] += route_bytes[path];
+        }
+    }
+    memset(routes->seen, 0, ((size_t)program->resource_count + 1) * sizeof *routes->seen);
+    for (uint32_t group = 0; group < program->machine->multicast_group_count; ++group) {
+        add_tree(routes, group, route_bytes[program->path_count + group], tree, resource_bytes);
+    }
+    free(tree);
+    return NPU_OK;
+}

@@ -92,10 +92,9 @@ class Box:
 
     def subtract(self, other: Box) -> tuple[Box, ...]:
         """Disjoint boxes that together hold the elements of this box that are not in `other`."""
-        common = self.intersect(other)
-        if self.is_empty or common.is_empty:
+        if not self.overlaps(other):
             return () if self.is_empty else (self,)
-        pieces, rest = [], self
+        common, pieces, rest = self.intersect(other), [], self
         for axis in range(self.rank):
             (start, stop), (low, high) = rest.interval(axis), common.interval(axis)
             pieces += [rest.with_interval(axis, start, low), rest.with_interval(axis, high, stop)]
@@ -114,7 +113,8 @@ def subtract_all(box: Box, others: Iterable[Box]) -> tuple[Box, ...]:
     """What remains of `box` when every box of `others` is taken away, as disjoint boxes."""
     remaining: tuple[Box, ...] = () if box.is_empty else (box,)
     for other in others:
-        remaining = tuple(piece for part in remaining for piece in part.subtract(other))
+        if any(part.overlaps(other) for part in remaining):
+            remaining = tuple(piece for part in remaining for piece in part.subtract(other))
     return remaining
 
 

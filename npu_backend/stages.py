@@ -100,6 +100,16 @@ class Split:
     boxes: tuple[Box | None, ...]
     reason: str
 
+    @cached_property
+    def owned(self) -> tuple[tuple[Box, ...], ...]:
+        """What of its part each core is to hand on: elements that several cores compute belong to the first."""
+        before: list[Box] = []
+        owned = []
+        for box in self.boxes:
+            owned.append(() if box is None else subtract_all(box, before))
+            before += [] if box is None else [box]
+        return tuple(owned)
+
 
 @dataclass(frozen=True)
 class Join:
@@ -143,9 +153,7 @@ class Partitioned:
 
     def owned(self, layer_index: int, core: int) -> tuple[Box, ...]:
         """What of its part the core is to hand on: elements that several cores compute belong to the first."""
-        boxes = self.splits[layer_index].boxes
-        own = boxes[core]
-        return () if own is None else subtract_all(own, [box for box in boxes[:core] if box is not None])
+        return self.splits[layer_index].owned[core]
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,8 @@ def exchange(builder: StepBuilder, index: int) -> None:
 def _owners(builder: StepBuilder, index: int, box: Box) -> list[tuple[int, Box]]:
     """The box in disjoint pieces, each with the core that hands it on."""
     partitioned = builder.tiled.resident.partitioned
-    pieces = [(core, owned.intersect(box)) for core in partitioned.cores_of(index)
-              for owned in partitioned.owned(index, core)]  # fmt: skip
-    filled = [(core, piece) for core, piece in pieces if not piece.is_empty]
+    filled = [(core, owned.intersect(box)) for core in partitioned.cores_of(index)
+              for owned in partitioned.owned(index, core) if owned.overlaps(box)]  # fmt: skip
     assert sum(piece.size for _, piece in filled) == box.size, f"nobody computes all of {box} of layer {index}"
     return filled
 

@@ -47,8 +47,8 @@ def _awaited(tiled: Tiled, index: int) -> list[list[Box]]:
         own = partitioned.out_box(index, reader)
         for missing in subtract_all(need, [] if own is None else [own]):
             for core in partitioned.cores_of(index):
-                pieces = (missing.intersect(owned) for owned in partitioned.owned(index, core))
-                awaited[core] += [piece for piece in pieces if not piece.is_empty]
+                awaited[core] += [missing.intersect(owned) for owned in partitioned.owned(index, core)
+                                  if missing.overlaps(owned)]  # fmt: skip
     return awaited
 
 

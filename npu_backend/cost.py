@@ -6,8 +6,9 @@ the rate it has when `sharers` equal transfers share the DRAM and nothing else i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -15,7 +16,7 @@ from npu_backend import runtime
 from npu_backend.encoding import encode
 from npu_backend.isa import Instruction
 from npu_backend.machine_types import Machine
-from npu_backend.network import machine_records
+from npu_backend.network import MachineRecords, machine_records
 from npu_backend.program import DRAM_NODE, pack
 
 _ORIGIN = slice(4, 8)
@@ -28,6 +29,7 @@ class _Path:
     latency_ns: float
     own_rate: float
     shared_rate: float
+    resources: tuple[int, ...]
 
     def rate(self, sharers: int) -> float:
         return min(self.own_rate, self.shared_rate / sharers)
@@ -39,6 +41,7 @@ class CostModel:
     def __init__(self, machine: Machine) -> None:
         records = machine_records(machine)
         self.machine = machine
+        self.resource_bytes_per_ns: tuple[float, ...] = tuple(row["bytes_per_ns"] for row in records.resources)
         self._machine_record = pack("machine", records.machine)
         self._core_records = [pack("core", record) for record in records.cores]
         self._setup_ns = [core.dma_setup_cycles * 1000 / core.clock_mhz for core in machine.cores]
@@ -47,13 +50,17 @@ class CostModel:
         self._bursts: dict[int, int] = {}
         for row in records.paths:
             steps = records.path_steps[row["first_step"] : row["first_step"] + row["step_count"]]
-            crossed = [records.resources[step] for step in steps]
-            self._paths[row["source"], row["destination"]] = _Path(
-                row["latency_ns"]
-                + (machine.dram.latency_ns if DRAM_NODE in (row["source"], row["destination"]) else 0),
-                min((r["bytes_per_ns"] for r in crossed if r["name"] != "dram"), default=float("inf")),
-                next((r["bytes_per_ns"] for r in crossed if r["name"] == "dram"), float("inf")),
-            )
+            self._paths[row["source"], row["destination"]] = self._path(records, row, steps)
+
+    def _path(self, records: MachineRecords, row: Mapping[str, Any], steps: Sequence[int]) -> _Path:
+        crossed = [records.resources[step] for step in steps]
+        dram_ns = self.machine.dram.latency_ns if DRAM_NODE in (row["source"], row["destination"]) else 0
+        return _Path(
+            row["latency_ns"] + dram_ns,
+            min((r["bytes_per_ns"] for r in crossed if r["name"] != "dram"), default=float("inf")),
+            next((r["bytes_per_ns"] for r in crossed if r["name"] == "dram"), float("inf")),
+            tuple(steps),
+        )
 
     def instruction_ns(self, core_index: int, instruction: Instruction) -> float:
         """Nanoseconds of one instruction of the matrix or vector engine on a core.
@@ -80,6 +87,42 @@ class CostModel:
             path = self._paths[(core, DRAM_NODE) if store else (DRAM_NODE, core)]
             moved = self.burst_bytes(payload_bytes, run_bytes)
         return self._setup_ns[core] + path.latency_ns + moved / path.rate(sharers)
+
+    def send_ns(self, core: int, to_cores: Sequence[int], payload_bytes: int) -> float:
+        """Nanoseconds to send `payload_bytes` to all of `to_cores` at once, by one multicast.
+
+        Set-up once, the latency of the farthest, and the rate of the narrowest link of the tree.
+        """
+        paths = [self._paths[core, to_core] for to_core in to_cores]
+        latency_ns = max(path.latency_ns for path in paths)
+        return self._setup_ns[core] + latency_ns + payload_bytes / min(path.own_rate for path in paths)
+
+    def path_resources(self, source: int, destination: int) -> tuple[int, ...]:
+        """What a transfer shares with others: resources of its path, by number, without those that never limit.
+
+        An end is a core, or DRAM_NODE. The numbers are those of the program's records and of `resource_bytes_per_ns`.
+        """
+        limiting = self._limiting
+        return tuple(step for step in self._paths[source, destination].resources if step in limiting)
+
+    @cached_property
+    def _limiting(self) -> frozenset[int]:
+        """Resources without those whose every path crosses one that is no wider, and is kept."""
+        crossing: dict[int, set[int]] = {}
+        rows = [path.resources for path in self._paths.values()]
+        for number, resources in enumerate(rows):
+            for resource in resources:
+                crossing.setdefault(resource, set()).add(number)
+        kept = set(crossing)
+        for resource in sorted(crossing):
+            others = kept.intersection(rows[next(iter(crossing[resource]))]) - {resource}
+            if any(self._covers(crossing, other, resource) for other in others):
+                kept.discard(resource)
+        return frozenset(kept)
+
+    def _covers(self, crossing: Mapping[int, set[int]], other: int, resource: int) -> bool:
+        is_narrower = self.resource_bytes_per_ns[other] <= self.resource_bytes_per_ns[resource]
+        return is_narrower and crossing[resource] <= crossing[other]
 
     def rows_ns(self, core: int, instruction: Instruction, *, sharers: int = 1) -> float:
         """Nanoseconds of a LOAD_ROWS: as many runs as its indices name."""

@@ -17,18 +17,32 @@ from npu_backend.machine import Bus, Crossbar, Link, LinkList, Machine, Mesh, Ne
 from npu_backend.network import MachineRecords, machine_records
 from npu_backend.program import DRAM_NODE
 from tests.emulator.flit_reference import FlitNetwork, FlitTransfer, Hop, Turns, finish_times_ns
-from tests.emulator.replay import CORE, SPM_BYTES, Spans, fill, load, replay_records, send, signal, store, wait
+from tests.emulator.replay import (
+    CORE,
+    SPM_BYTES,
+    Spans,
+    fill,
+    load,
+    load_multicast,
+    replay_records,
+    send,
+    send_multicast,
+    signal,
+    store,
+    wait,
+)
 from tests.emulator.replay import machine as equal_cores
 
 # In bytes a ns: links 16, a core's loads and stores together 24, each DMA direction 32, DRAM 48. So all of them limit.
 _CORE = replace(CORE, dma_bytes_per_cycle=32, dma_setup_cycles=50, memory_gb_per_s=24)
 _DRAM_GB_PER_S = 48
-_COMMON: dict[str, Any] = {"cores_reach_each_other": True, "multicast": False, "clock_mhz": 1000, "hop_latency_ns": 5}
+_COMMON: dict[str, Any] = {"cores_reach_each_other": True, "multicast": True, "clock_mhz": 1000, "hop_latency_ns": 5}
 _NARROW: dict[str, Any] = {**_COMMON, "link_bytes_per_cycle": 16}
 _PORTS: dict[str, Any] = {**_NARROW, "memory_port_gb_per_s": 25.6}
 
 FEW_BYTES, MANY_BYTES = 256, 32768
 _FEW_TRANSFERS, _MANY_TRANSFERS = 2, 16
+_MULTICAST_SHARE, _MULTICAST_CORES = 0.2, (2, 3, 4)
 _WINDOWS_NS = (0, 200, 1000)  # within which all transfers of a set are asked to start
 
 
@@ -56,15 +70,18 @@ class Task:
     """One transfer of a set."""
 
     engine: Engine  # load, store or network
-    core: int
-    other: int  # DRAM_NODE, or the core that is sent to
+    cores: tuple[int, ...]  # whose engine is at work; several load one multicast
+    destinations: tuple[int, ...]  # DRAM_NODE, or the cores that get it; several for a multicast
     size_bytes: int
-    delay_ns: int  # for which its engine waits before it
+    delay_ns: int  # for which its engines wait before it
 
     @property
-    def ends(self) -> tuple[int, int]:
-        """Source and destination."""
-        return (self.other, self.core) if self.engine == Engine.LOAD else (self.core, self.other)
+    def source(self) -> int:
+        return DRAM_NODE if self.engine == Engine.LOAD else self.cores[0]
+
+    @property
+    def is_multicast(self) -> bool:
+        return len(self.destinations) > 1
 
 
 @dataclass(frozen=True)
@@ -109,19 +126,38 @@ def records_of(topology: str) -> MachineRecords:
 
 
 def random_tasks(seed: int, cores: int, *, short: bool = False) -> list[Task]:
-    """2 to 16 transfers, one an engine; in half of the sets all sends go to the same two cores.
+    """2 to 16 transfers, one an engine, a fifth of loads and sends multicasts; in half of the sets, all sends go to the
+    same two or three cores.
 
     Sizes are uniform from 256 bytes to 32 KiB, or, for `short` ones, their logarithms are.
     """
     rng = random.Random(seed)
     window_ns = rng.choice(_WINDOWS_NS)
-    goals = rng.sample(range(cores), 2) if rng.random() < 0.5 else range(cores)
-    places = [(engine, core) for core in range(cores) for engine in (Engine.LOAD, Engine.STORE, Engine.NETWORK)]
-    tasks = []
-    for engine, core in rng.sample(places, rng.randint(_FEW_TRANSFERS, min(_MANY_TRANSFERS, len(places)))):
-        other = rng.choice([goal for goal in goals if goal != core]) if engine == Engine.NETWORK else DRAM_NODE
-        tasks.append(Task(engine, core, other, _random_size(rng, short=short), rng.randint(0, window_ns)))
+    goals = rng.sample(range(cores), 3) if rng.random() < 0.5 else range(cores)
+    free = {(core, engine) for core in range(cores) for engine in (Engine.LOAD, Engine.STORE, Engine.NETWORK)}
+    tasks: list[Task] = []
+    for _ in range(rng.randint(_FEW_TRANSFERS, min(_MANY_TRANSFERS, len(free)))):
+        if not free:
+            break
+        core, engine = rng.choice(sorted(free))
+        others = sorted(one for one, kind in free if kind == engine and one != core)
+        loaders, destinations = _members(rng, core, engine, others, goals)
+        free -= {(one, engine) for one in loaders}
+        tasks.append(Task(engine, loaders, destinations, _random_size(rng, short=short), rng.randint(0, window_ns)))
     return tasks
+
+
+def _members(rng: random.Random, core: int, engine: Engine, free: Sequence[int],
+             goals: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:  # fmt: skip
+    """Cores whose engines work on it, and destinations."""
+    wanted = rng.choice(_MULTICAST_CORES) if rng.random() < _MULTICAST_SHARE else 1
+    if engine == Engine.STORE:
+        return (core,), (DRAM_NODE,)
+    if engine == Engine.LOAD:
+        loaders = (core, *rng.sample(free, min(wanted - 1, len(free))))
+        return loaders, loaders
+    candidates = [goal for goal in goals if goal != core]
+    return (core,), tuple(rng.sample(candidates, min(wanted, len(candidates))))
 
 
 def _random_size(rng: random.Random, *, short: bool) -> int:
@@ -150,29 +186,34 @@ def compare(records: MachineRecords, tasks: Sequence[Task], physics: Physics = P
 
 def _measured(tasks: Sequence[Task], spans: Spans) -> tuple[list[float], list[float]]:
     """When the emulator started each task, and how long it took."""
-    rows = np.array([spans[task.core, task.engine][-1] for task in tasks])
+    rows = np.array([spans[task.cores[0], task.engine][-1] for task in tasks])
     return rows[:, 0].tolist(), (rows[:, 1] - rows[:, 0]).tolist()
 
 
 def _streams(tasks: Sequence[Task]) -> dict[tuple[int, Engine], list[Instruction]]:
-    """Each task's engine waits for a signal of its core's vector engine, which fills memory until it is time."""
+    """Each task's engines wait for a signal of their core's vector engine, which fills memory until it is time."""
     streams: defaultdict[tuple[int, Engine], list[Instruction]] = defaultdict(list)
     elapsed_ns: defaultdict[int, int] = defaultdict(int)
-    for number, task in sorted(enumerate(tasks), key=lambda row: row[1].delay_ns):
-        clock = streams[task.core, Engine.VECTOR]
-        pause_ns = task.delay_ns - elapsed_ns[task.core]
-        if pause_ns > 0:
-            clock.append(fill(pause_ns * CORE.vector_lanes, output=SPM_BYTES // 2))
-            elapsed_ns[task.core] = task.delay_ns
-        clock.append(signal(number))
-        streams[task.core, task.engine] += [wait(number), _instruction(task)]
+    members = sorted((task.delay_ns, group, core) for group, task in enumerate(tasks) for core in task.cores)
+    for semaphore, (delay_ns, group, core) in enumerate(members):
+        clock = streams[core, Engine.VECTOR]
+        if delay_ns > elapsed_ns[core]:
+            clock.append(fill((delay_ns - elapsed_ns[core]) * CORE.vector_lanes, output=SPM_BYTES // 2))
+            elapsed_ns[core] = delay_ns
+        clock.append(signal(semaphore))
+        streams[core, tasks[group].engine] += [wait(semaphore), *_instructions(tasks[group], group)]
     return dict(streams)
 
 
-def _instruction(task: Task) -> Instruction:
-    if task.engine == Engine.NETWORK:
-        return send(task.size_bytes, task.other)
-    return (load if task.engine == Engine.LOAD else store)(task.size_bytes)
+def _instructions(task: Task, group: int) -> list[Instruction]:
+    """Of one of its engines."""
+    if task.engine == Engine.STORE:
+        return [store(task.size_bytes)]
+    if task.engine == Engine.LOAD:
+        return [load_multicast(group, task.size_bytes) if task.is_multicast else load(task.size_bytes)]
+    if task.is_multicast:
+        return send_multicast(group, task.size_bytes, *task.destinations)
+    return [send(task.size_bytes, task.destinations[0])]
 
 
 @dataclass(frozen=True)
@@ -189,27 +230,29 @@ def _flit_network(records: MachineRecords, physics: Physics) -> FlitNetwork:
 
 
 def _flits(records: MachineRecords, task: Task, start_ns: float, physics: Physics) -> _Flits:
-    steps, path_ns = _route(records, task)
-    links = [step for step in steps if _is_link(records.resources[step]["name"])]
-    hop_ns = path_ns / len(links) if physics.wires_hold_latency else 0
-    path = tuple(Hop(step, hop_ns if step in links else 0) for step in steps)
-    before_ns, after_ns = _setup_ns(records, task) + (0 if physics.wires_hold_latency else path_ns), 0.0
-    if task.engine != Engine.NETWORK:
-        dram_ns = records.machine["dram_latency_ns"]
-        late = task.engine == Engine.STORE and physics.stores_are_posted
-        before_ns, after_ns = (before_ns, dram_ns) if late else (before_ns + dram_ns, after_ns)
-    return _Flits(FlitTransfer(start_ns + before_ns, _bytes_moved(records, task), (path,)), after_ns)
+    routes = _routes(records, task)
+    hop_ns = routes[0].hop_ns if physics.wires_hold_latency else 0
+    paths = tuple(tuple(Hop(step, hop_ns if step in route.links else 0) for step in route.steps) for route in routes)
+    path_ns = 0 if physics.wires_hold_latency else max(route.latency_ns for route in routes)
+    dram_ns = 0 if task.engine == Engine.NETWORK else records.machine["dram_latency_ns"]
+    before_ns, after_ns = start_ns + _setup_ns(records, task) + path_ns, 0.0
+    if task.engine == Engine.STORE and physics.stores_are_posted:
+        after_ns = dram_ns
+    else:
+        before_ns += dram_ns
+    return _Flits(FlitTransfer(before_ns, _bytes_moved(records, task), paths), after_ns)
 
 
 def _lone_ns(records: MachineRecords, task: Task) -> float:
-    steps, path_ns = _route(records, task)
-    slowest = min(records.resources[step]["bytes_per_ns"] for step in steps)
+    routes = _routes(records, task)
+    slowest = min(records.resources[step]["bytes_per_ns"] for route in routes for step in route.steps)
     dram_ns = 0 if task.engine == Engine.NETWORK else records.machine["dram_latency_ns"]
-    return float(_setup_ns(records, task) + path_ns + dram_ns + _bytes_moved(records, task) / slowest)
+    latency_ns = _setup_ns(records, task) + dram_ns + max(route.latency_ns for route in routes)
+    return float(latency_ns + _bytes_moved(records, task) / slowest)
 
 
 def _setup_ns(records: MachineRecords, task: Task) -> float:
-    core = records.cores[task.core]
+    core = records.cores[task.cores[0]]
     return float(core["dma_setup_cycles"] * 1000 / core["clock_mhz"])
 
 
@@ -219,13 +262,26 @@ def _bytes_moved(records: MachineRecords, task: Task) -> int:
     return -(-task.size_bytes // burst) * burst
 
 
-def _route(records: MachineRecords, task: Task) -> tuple[Sequence[int], float]:
-    """Resources in order, and the latency of all links together."""
-    path = next(row for row in records.paths if (row["source"], row["destination"]) == task.ends)
-    return records.path_steps[path["first_step"] : path["first_step"] + path["step_count"]], float(path["latency_ns"])
+@dataclass(frozen=True)
+class _Route:
+    """Resources in order, the network's links among them, and the latency of all of these together."""
+
+    steps: tuple[int, ...]
+    links: frozenset[int]
+    latency_ns: float
+
+    @property
+    def hop_ns(self) -> float:
+        return self.latency_ns / len(self.links)
 
 
-def _is_link(name: str) -> bool:
-    """Everything but DRAM, its ports and the cores' own."""
-    own = (".memory", ".load", ".store", ".send", ".receive")
-    return name != "dram" and not name.endswith(own) and not name.startswith("memory")
+def _routes(records: MachineRecords, task: Task) -> list[_Route]:
+    """One for each destination."""
+    return [_route(records, task.source, destination) for destination in task.destinations]
+
+
+def _route(records: MachineRecords, source: int, destination: int) -> _Route:
+    path = next(row for row in records.paths if (row["source"], row["destination"]) == (source, destination))
+    steps = tuple(records.path_steps[path["first_step"] : path["first_step"] + path["step_count"]])
+    links = frozenset(step for step in steps if records.resources[step]["is_link"])
+    return _Route(steps, links, float(path["latency_ns"]))

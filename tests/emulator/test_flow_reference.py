@@ -5,13 +5,15 @@ Random sets on every topology: completion times differ by at most 5% on average 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from npu_backend.isa import Engine
 from tests.emulator.flit_reference import FlitNetwork, FlitTransfer, Hop, Turns, finish_times_ns
-from tests.emulator.flow_cases import NETWORKS, Comparison, compare_sets
+from tests.emulator.flow_cases import NETWORKS, Comparison, compare_sets, random_tasks
 
 AVERAGE_ERROR, WORST_ERROR = 0.05, 0.15
 # A transfer that takes so many times as long as alone is contended; at least half must be.
@@ -29,6 +31,13 @@ def check(rows: Sequence[Comparison]) -> None:
 @pytest.mark.parametrize("topology", NETWORKS)
 def test_twenty_sets(topology: str) -> None:
     check(compare_sets(topology, range(20)))
+
+
+def test_sets_hold_all_kinds_of_transfers() -> None:
+    tasks = [task for seed in range(20) for task in random_tasks(seed, cores=8)]
+    kinds = Counter((task.engine, task.is_multicast) for task in tasks)
+    assert min(kinds[engine, False] for engine in (Engine.LOAD, Engine.STORE, Engine.NETWORK)) > len(tasks) / 5
+    assert min(kinds[engine, True] for engine in (Engine.LOAD, Engine.NETWORK)) > len(tasks) / 25
 
 
 @pytest.mark.slow

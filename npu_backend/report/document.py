@@ -9,7 +9,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from npu_backend.report.figures import Figures
+from npu_backend.report.critical_path import CriticalPath, critical_path
+from npu_backend.report.figures import Figures, TimedProgram
+from npu_backend.report.links import LinkFigures, link_figures
+
+LONGEST_SEGMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,24 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class NetworkReport:
+    """What the run's time is made of, and how busy each resource of the network is."""
+
+    path: CriticalPath
+    links: tuple[LinkFigures, ...]
+
+    @staticmethod
+    def of(programs: Sequence[TimedProgram]) -> NetworkReport:
+        """That of programs timed with spans."""
+        return NetworkReport(critical_path(programs), link_figures(programs))
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything a run reports.
 
     `plan` names the strategy whose plan was taken. `npu_ops` counts ONNX nodes; seconds are None for what was not done.
+    `network` takes a moment with many instructions, so that it is None where nobody asks for it.
     """
 
     model: str
@@ -92,15 +110,19 @@ class Run:
     emulate_seconds: float | None
     verify: Verification | None
     quantization: Quantization | None = None
+    network: NetworkReport | None = None
 
 
 def run_document(run: Run) -> dict[str, Any]:
-    """The run as JSON values, in the order of the contract."""
+    """The run, with its network, as JSON values, in the order of the contract."""
     figures = run.figures
+    assert run.network is not None, "the document tells of the network"
     return {
         "model": run.model,
         "machine": run.machine,
         "cores": run.cores,
+        "cores_used": figures.cores_used,
+        "cores_reason": figures.cores_reason,
         "strategy": run.strategy,
         "plan": run.plan,
         "cycles": figures.cycles,
@@ -117,11 +139,20 @@ def run_document(run: Run) -> dict[str, Any]:
         "synchronization": asdict(figures.synchronization),
         "per_core": [asdict(core) for core in figures.per_core],
         "layers": [{**asdict(layer), "tiles": list(layer.tiles)} for layer in figures.layers],
+        "critical_path": _critical_path(run.network.path),
+        "links": [asdict(link) for link in run.network.links],
         "npu_ops": run.npu_ops,
         "host_ops": [asdict(op) for op in run.host_ops],
         "verify": None if run.verify is None else _verification(run.verify),
         **({} if run.quantization is None else {"quantization": _quantization(run.quantization)}),
     }
+
+
+def _critical_path(path: CriticalPath) -> dict[str, Any]:
+    segments = [asdict(segment) for segment in path.longest(LONGEST_SEGMENTS)]
+    return {
+        "total_us": path.total_us, "by_kind": path.by_kind, "by_layer": list(path.by_layer), "segments": segments,
+    }  # fmt: skip
 
 
 def _quantization(quantization: Quantization) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from npu_backend.isa import DATA_TYPES
 from npu_backend.program import Program, Record
+from npu_backend.report.instructions import Instructions, instructions_of
 from npu_backend.report.layers import LayerFigures, layer_figures
 from npu_backend.runtime import CoreTiming, Timing
 
@@ -28,9 +29,14 @@ class TimedProgram:
     timing: Timing
 
     @cached_property
+    def instructions(self) -> Instructions:
+        """The program's instructions as columns."""
+        return instructions_of(self.program)
+
+    @cached_property
     def layers(self) -> tuple[LayerFigures, ...]:
         """Every layer of the program, in order."""
-        return layer_figures(self.program, self.timing)
+        return layer_figures(self.program, self.instructions, self.timing)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class SynchronizationFigures:
 class Figures:
     """What the NPU does for one inference.
 
+    `cores_used` is the most that any program uses, the compiler may leave others idle; `cores_reason` says why it does.
     `cycles` are of core 0's clock. `macs` are the model's, on the NPU; `macs_executed` also those computed twice
     because parts overlap. `dram_bytes` and `noc_bytes` are payload. `lower_bound_us`: see `lower_bound_us`.
     """
@@ -83,6 +90,8 @@ class Figures:
     peak_macs_per_us: float
     per_core: tuple[CoreFigures, ...]
     layers: tuple[LayerFigures, ...]
+    cores_used: int
+    cores_reason: str
 
     @property
     def utilization(self) -> float:
@@ -123,6 +132,8 @@ def figures(programs: Sequence[TimedProgram], cores: int, model_io_bytes: int | 
         peak_macs_per_us=_peak_macs_per_us([timed.program for timed in programs]),
         per_core=tuple(_core(programs, core) for core in range(cores)),
         layers=_layers(programs),
+        cores_used=max((_cores_used(timed, cores) for timed in programs), default=cores),
+        cores_reason="; ".join(dict.fromkeys(filter(None, map(_cores_reason, programs)))),
     )
 
 
@@ -176,8 +187,18 @@ def _peak_macs_per_us(programs: Sequence[Program]) -> float:
     return macs / sum(map(_compute_us, programs)) if macs else sum(map(peak_macs_per_us, programs[0].cores))
 
 
+def _cores_used(timed: TimedProgram, cores: int) -> int:
+    used: int = timed.program.metadata.get("cores_used", cores)
+    return used
+
+
+def _cores_reason(timed: TimedProgram) -> str:
+    reason: str = timed.program.metadata.get("cores_reason", "")
+    return reason
+
+
 def _core(programs: Sequence[TimedProgram], core: int) -> CoreFigures:
-    rows: list[CoreTiming] = [timed.timing.cores[core] for timed in programs]
+    rows = [_row(timed.timing, core) for timed in programs]
     return CoreFigures(
         busy_us=sum(row.busy_ns for row in rows) / 1000,
         idle_us=sum(row.idle_ns for row in rows) / 1000,
@@ -190,6 +211,11 @@ def _core(programs: Sequence[TimedProgram], core: int) -> CoreFigures:
         noc_bytes=sum(row.network_bytes for row in rows),
         macs=sum(row.macs for row in rows),
     )
+
+
+def _row(timing: Timing, core: int) -> CoreTiming:
+    """Of a core that a program does not know it is idle."""
+    return timing.cores[core] if core < len(timing.cores) else CoreTiming(0, 0, 0, 0, 0, 0, 0, 0, timing.total_ns, 0)
 
 
 def _layers(programs: Sequence[TimedProgram]) -> tuple[LayerFigures, ...]:

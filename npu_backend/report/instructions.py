@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,8 +15,10 @@ from npu_backend.program import Program
 _HEADER_BYTES = 8
 _FIELD_BYTES = {"u32": 4, "i32": 4, "f32": 4, "u64": 8}
 SYNCHRONIZATION = ("WAIT", "SIGNAL")
-MULTICASTS = ("LOAD_MULTICAST", "SEND_MULTICAST")
-_TRANSFERS = ("LOAD", "STORE", "LOAD_ROWS", "SEND", *MULTICASTS)
+SENDS = ("SEND", "SEND_MULTICAST")
+LOADS = ("LOAD", "LOAD_ROWS", "LOAD_MULTICAST")
+_MULTICASTS = ("LOAD_MULTICAST", "SEND_MULTICAST")
+_TRANSFERS = (*LOADS, "STORE", *SENDS)
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -26,8 +28,8 @@ Booleans = npt.NDArray[np.bool_]
 class Instructions:
     """Every instruction of a program in file order, which is that of a timing's spans.
 
-    `moved_bytes` is the payload of transfers, of a multicast on its first instruction; `semaphore` is that of a WAIT or
-    SIGNAL, -1 for all others.
+    `moved_bytes` is the payload of transfers, of a multicast on its first instruction. -1 for all others: `semaphore`
+    of a WAIT or SIGNAL, `destination` (the core that a send writes to), `group` of a multicast.
     """
 
     layer: Integers
@@ -37,6 +39,8 @@ class Instructions:
     engine: Integers
     moved_bytes: Integers
     semaphore: Integers
+    destination: Integers
+    group: Integers
 
     @property
     def works(self) -> Booleans:
@@ -44,9 +48,19 @@ class Instructions:
         return np.isin(self.opcode, [FORMAT_BY_NAME[name].code for name in SYNCHRONIZATION], invert=True)
 
     @property
+    def loads(self) -> Booleans:
+        """Which instructions move data from DRAM."""
+        return np.isin(self.opcode, [FORMAT_BY_NAME[name].code for name in LOADS])
+
+    @property
+    def repeats(self) -> Booleans:
+        """Which sends are of a multicast that an instruction before them stands for."""
+        return _repeats(self.group) & (self.destination >= 0)
+
+    @property
     def dram_bytes(self) -> Integers:
         """The payload that each instruction moves over DRAM."""
-        return np.where(self.are("SEND") | self.are("SEND_MULTICAST"), 0, self.moved_bytes)
+        return np.where(self.destination >= 0, 0, self.moved_bytes)
 
     @property
     def waits_abroad(self) -> Booleans:
@@ -68,13 +82,13 @@ def instructions_of(program: Program) -> Instructions:
     layers_of = np.array(program.metadata["origin_layers"], np.int64)
     parts = [(core, engine, *_scan(stream)) for (core, engine), stream in sorted(program.streams.items())]
     if not parts:
-        return Instructions(*(np.zeros(0, np.int64) for _ in range(7)))
-    origin, opcode, moved_bytes, semaphore, group = (np.concatenate(column) for column in list(zip(*parts))[2:])
+        return Instructions(*(np.zeros(0, np.int64) for _ in range(9)))
+    origin, opcode, moved_bytes, semaphore, destination, group = map(np.concatenate, list(zip(*parts))[2:])
     moved_bytes[_repeats(group)] = 0
     core, engine = (
         np.concatenate([np.full(len(part[2]), part[index], np.int64) for part in parts]) for index in (0, 1)
     )
-    return Instructions(layers_of[origin], origin, opcode, core, engine, moved_bytes, semaphore)
+    return Instructions(layers_of[origin], origin, opcode, core, engine, moved_bytes, semaphore, destination, group)
 
 
 def _repeats(group: Integers) -> Booleans:
@@ -85,22 +99,28 @@ def _repeats(group: Integers) -> Booleans:
     return repeats
 
 
-def _scan(stream: bytes) -> tuple[Integers, Integers, Integers, Integers, Integers]:
-    """Origin, opcode, moved bytes, semaphore and multicast group of every instruction; -1 where there is none."""
+def _scan(stream: bytes) -> tuple[Integers, Integers, Integers, Integers, Integers, Integers]:
+    """Origin, opcode, moved bytes, semaphore, destination and multicast group; -1 where there is none."""
     halves, words = np.frombuffer(stream, "<u2"), np.frombuffer(stream, "<u4").astype(np.int64)
     at = np.fromiter(_offsets(halves.tolist()), np.int64)
     opcode = halves[2 * at].astype(np.int64)
-    moved, semaphore, group = np.zeros(len(at), np.int64), *(np.full(len(at), -1, np.int64) for _ in range(2))
+    moved = np.zeros(len(at), np.int64)
     for name in _TRANSFERS:
         chosen = opcode == FORMAT_BY_NAME[name].code
         moved[chosen] = _payload_bytes(words, at[chosen], name)
-    for name in SYNCHRONIZATION:
+    semaphore = _field_of(words, at, opcode, SYNCHRONIZATION, "semaphore")
+    destination = _field_of(words, at, opcode, SENDS, "destination_core")
+    group = _field_of(words, at, opcode, _MULTICASTS, "group")
+    return words[at + 1], opcode, moved, semaphore, destination, group
+
+
+def _field_of(words: Integers, at: Integers, opcode: Integers, names: Sequence[str], field: str) -> Integers:
+    """A field of the instructions with these names, -1 for all others."""
+    values = np.full(len(at), -1, np.int64)
+    for name in names:
         chosen = opcode == FORMAT_BY_NAME[name].code
-        semaphore[chosen] = words[at[chosen] + _word_of(name, "semaphore")]
-    for name in MULTICASTS:
-        chosen = opcode == FORMAT_BY_NAME[name].code
-        group[chosen] = words[at[chosen] + _word_of(name, "group")]
-    return words[at + 1], opcode, moved, semaphore, group
+        values[chosen] = words[at[chosen] + _word_of(name, field)]
+    return values
 
 
 def _payload_bytes(words: Integers, at: Integers, name: str) -> Integers:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npu_backend.isa import Engine
 from npu_backend.program import Program
-from npu_backend.report.instructions import Instructions, instructions_of
+from npu_backend.report.instructions import Instructions
 from npu_backend.report.waiting import waits_ns
 from npu_backend.runtime import Timing
 
@@ -49,11 +49,10 @@ class LayerFigures:
     tiles: tuple[int, ...]
 
 
-def layer_figures(program: Program, timing: Timing) -> tuple[LayerFigures, ...]:
+def layer_figures(program: Program, instructions: Instructions, timing: Timing) -> tuple[LayerFigures, ...]:
     """Figures of every layer; `timing` must have spans."""
     assert timing.spans is not None, "time the program with spans"
     rows: list[dict[str, Any]] = program.metadata["layers"]
-    instructions = instructions_of(program)
     ends_ns = _ends(instructions, timing, len(rows))
     moved = np.zeros(len(rows), np.int64)
     np.add.at(moved, instructions.layer, instructions.dram_bytes)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npu_backend.isa import FORMAT_BY_NAME, FORMATS, Engine
 from npu_backend.report.figures import TimedProgram
-from npu_backend.report.instructions import Integers, instructions_of
+from npu_backend.report.instructions import Integers
 
 _LONGEST_NS = float(np.iinfo(np.uint32).max)
 
@@ -60,8 +60,8 @@ def timeline(programs: Sequence[TimedProgram]) -> dict[str, Any]:
 
 def _spans(timed: TimedProgram, first_origin: int, begin_ns: float) -> _Spans:
     assert timed.timing.spans is not None, "time the program with spans"
-    columns, spans = instructions_of(timed.program), timed.timing.spans
-    shown = columns.works | (columns.waits_abroad & (spans[:, 1] > spans[:, 0]))
+    columns, spans = timed.instructions, timed.timing.spans
+    shown = (columns.works & ~columns.repeats) | (columns.waits_abroad & (spans[:, 1] > spans[:, 0]))
     return _Spans(
         columns.core[shown], columns.engine[shown], columns.opcode[shown], columns.origin[shown] + first_origin,
         columns.moved_bytes[shown], spans[shown, 0] + begin_ns, spans[shown, 1] + begin_ns,

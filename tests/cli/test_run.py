@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -229,6 +230,27 @@ def test_verbose_shows_every_layer(tiny: Path, capsys: Capture) -> None:
     assert "npuc: import" in result.err
     assert "c0_Conv" in result.out
     assert "c1_Conv" in result.out
+
+
+def test_path_and_links_of_a_run(tiny: Path, tmp_path: Path, capsys: Capture) -> None:
+    path, options = tmp_path / "run.json", ("--machine", "ring4", "--timing-only", "--no-baseline")
+    result = npuc(capsys, "run", tiny, "-v", *options, "--json", path)
+    assert result.code == 0
+    for text in ("critical path", "most in layers", "busiest links", "memory0", " port "):
+        assert text in result.out
+    document: Any = checked_json(path)
+    way, layers = document["critical_path"], document["layers"]
+    assert way["total_us"] == document["latency_us"]
+    assert sum(way["by_kind"].values()) == pytest.approx(way["total_us"])
+    assert sum(way["by_layer"]) == pytest.approx(way["total_us"])
+    assert len(way["by_layer"]) == len(layers)
+    assert all(0 <= segment["layer"] < len(layers) for segment in way["segments"])
+    uses = [link["utilization"] for link in document["links"]]
+    assert uses == sorted(uses, reverse=True)
+    assert 0 < uses[0] <= 1
+    assert (document["cores_used"], document["cores"]) == (4, 4)
+    quick = npuc(capsys, "run", tiny, *options)
+    assert "critical path" not in quick.out
 
 
 def test_compile_dumps_code(tiny: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -7,13 +7,23 @@ import json
 import jsonschema
 import pytest
 
-from npu_backend.report.document import HostOperator, Run, Verification, run_document, run_schema, to_json
+from npu_backend.report.document import (
+    HostOperator,
+    NetworkReport,
+    Run,
+    Verification,
+    run_document,
+    run_schema,
+    to_json,
+)
 from npu_backend.report.figures import figures
 
 NAMES = [
     "model",
     "machine",
     "cores",
+    "cores_used",
+    "cores_reason",
     "strategy",
     "plan",
     "cycles",
@@ -30,6 +40,8 @@ NAMES = [
     "synchronization",
     "per_core",
     "layers",
+    "critical_path",
+    "links",
     "npu_ops",
     "host_ops",
     "verify",
@@ -40,6 +52,7 @@ def document(verify: Verification | None = None) -> dict[str, object]:
     run = Run(
         model="m", machine="exynos2100", cores=2, strategy="base", plan="base", figures=figures([], 2), npu_ops=0,
         host_ops=[HostOperator("n", "Sin", "not quantised")], compile_seconds=1.5, emulate_seconds=None, verify=verify,
+        network=NetworkReport.of([]),
     )  # fmt: skip
     return run_document(run)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,16 @@ def test_programs_add_up(timed: TimedProgram) -> None:
     assert two.spm_peak_bytes == one.spm_peak_bytes
     assert len(two.layers) == 2 * len(one.layers)
     assert two.utilization == pytest.approx(one.utilization)
+
+
+def test_cores_left_idle(timed: TimedProgram) -> None:
+    """What the compiler says of them, and a core that the program does not know."""
+    found = figures([timed], 4)
+    assert (found.cores_used, found.cores_reason) == (timed.program.metadata.get("cores_used", 4), "")
+    assert (found.per_core[3].busy_us, found.per_core[3].idle_us) == (0, found.latency_us)
+    told = replace(timed.program, metadata={**timed.program.metadata, "cores_used": 2, "cores_reason": "DRAM is full"})
+    found = figures([replace(timed, program=told)] * 2, 3)
+    assert (found.cores_used, found.cores_reason) == (2, "DRAM is full")
 
 
 def test_model_without_programs() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from npu_backend.isa import FORMAT_BY_NAME
 from npu_backend.machine import load_machine
-from npu_backend.report.document import HostOperator, Run, run_document
+from npu_backend.report.document import HostOperator, NetworkReport, Run, run_document
 from npu_backend.report.figures import TimedProgram, figures
 from npu_backend.report.page import page_data, report_page
 from tests.report.test_figures import compiled
@@ -30,6 +30,7 @@ def run_of(programs: list[TimedProgram], name: str = "small") -> Run:
     return Run(
         model=name, machine="exynos2100", cores=2, strategy="channel", plan="channel", figures=figures(programs, 2),
         npu_ops=4, host_ops=[HostOperator(name, "Sin", name)], compile_seconds=1.0, emulate_seconds=None, verify=None,
+        network=NetworkReport.of(programs),
     )  # fmt: skip
 
 

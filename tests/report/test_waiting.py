@@ -21,7 +21,15 @@ def instructions(rows: list[tuple[int, str, int, int]]) -> Instructions:
     codes = [FORMAT_BY_NAME[name].code for name in names]
     nothing = np.zeros(len(rows), np.int64)
     return Instructions(
-        np.array(layer), nothing, np.array(codes), np.array(core), nothing, nothing, np.array(semaphore)
+        np.array(layer),
+        nothing,
+        np.array(codes),
+        np.array(core),
+        nothing,
+        nothing,
+        np.array(semaphore),
+        nothing - 1,
+        nothing - 1,
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
 from tvm_ext.cli.quantizing import QuantizeOptions, quantize_options, source_of
-from tvm_ext.cli.running import RunOptions, compiled_model, execute
+from tvm_ext.cli.running import RunOptions, compiled_model, execute, with_network
 from tvm_ext.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -49,4 +49,5 @@ def _timed(
     options = RunOptions(timing_only=True)
     with source_of(model, plan, quantizing, talk) as source:
         compiled = compiled_model(source.path, plan, options, talk)
-        return execute(source, compiled, None, options, talk)
+        run, timed = execute(source, compiled, None, options, talk)
+    return with_network(run, timed), timed

@@ -120,6 +120,8 @@ def _run(model: Path, plan: PlanOptions, quantizing: QuantizeOptions, options: R
         with source_of(model, plan, quantizing, talk) as source:
             compiled = compiled_model(source.path, plan, options, talk)
             run, timed = execute(source, compiled, inputs, options, talk)
+            if options.json_file is not None or talk.verbose:
+                run = with_network(run, timed)
     except EmulatorError as error:
         if not options.check:
             raise
@@ -188,6 +190,13 @@ def execute(
         quantization=source.quantization,
     )
     return run, timed
+
+
+def with_network(run: Run, timed: tuple[TimedProgram, ...]) -> Run:
+    """The run, and how its time comes about."""
+    from npu_backend.report.document import NetworkReport
+
+    return replace(run, network=NetworkReport.of(timed))
 
 
 def _compute(

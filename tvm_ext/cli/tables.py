@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from npu_backend.report.critical_path import CriticalPath
 from npu_backend.report.document import HostOperator, Run, Verification
 from npu_backend.report.figures import Figures
 from npu_backend.report.layers import LayerFigures
+from npu_backend.report.links import LinkFigures
 from tvm_ext.package import NOT_QUANTIZED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SLOWEST = 10
+BUSIEST = 10
+MOST_LAYERS = 3
 WIDE = 110
 
 
@@ -24,12 +28,17 @@ def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool, width: 
     """The summary, the cores, the layers (the slowest, or all and why they run so) and what stays on the host."""
     plan = f", plan {run.plan}" if run.plan != run.strategy else ""
     yield f"{run.model} on {run.machine}, {_plural(run.cores, 'core')}, strategy {run.strategy}{plan}"
+    if run.figures.cores_reason:
+        yield f"{run.figures.cores_used} of {_plural(run.cores, 'core')} used: {run.figures.cores_reason}"
     if run.figures.layers:
         yield _summary(run, one_core_us)
         yield _cores(run.figures)
         yield _layers(run.figures, all_layers, width)
         if all_layers:
             yield choices_table(run.figures.layers, width)
+        if all_layers and run.network is not None:
+            yield path_table(run.network.path, run.figures.layers)
+            yield links_table(run.network.links)
     yield from host_lines(run.npu_ops, run.host_ops)
 
 
@@ -142,6 +151,28 @@ def choices_table(layers: Sequence[LayerFigures], width: int) -> Table:
     return table
 
 
+def path_table(path: CriticalPath, layers: Sequence[LayerFigures]) -> Table:
+    """What the run's time is made of, kind by kind, and the layers that most of it belongs to."""
+    table = _table(("critical path", "us", "share", "most in layers"), words=("critical path", "most in layers"))
+    for kind, us in sorted(path.by_kind.items(), key=lambda row: -row[1]):
+        if us:
+            parts = sorted(enumerate(path.of_kind(kind)), key=lambda row: -row[1])[:MOST_LAYERS]
+            most = ", ".join(f"{index} {layers[index].name} {part:,.1f}" for index, part in parts if part)
+            table.add_row(kind, f"{us:,.1f}", f"{us / path.total_us:.1%}", most)
+    return table
+
+
+def links_table(links: Sequence[LinkFigures]) -> Table:
+    """The busiest resources of the network."""
+    table = _table(("busiest links", "kind", "used", "bytes", "capacity GB/s"), words=("busiest links", "kind"))
+    for link in links[:BUSIEST]:
+        cells = (f"{link.utilization:.1%}", _bytes(link.bytes), f"{link.gb_per_s:,.1f}")
+        table.add_row(link.name, link.kind, *cells)
+    if len(links) > BUSIEST:
+        table.caption = f"the {BUSIEST} busiest of {len(links)}"
+    return table
+
+
 def stratum_brackets(layers: Sequence[LayerFigures]) -> Iterator[str]:
     """For every layer its mark in the bracket of its stratum, with the stratum's number at the first."""
     strata = [None, *(layer.stratum for layer in layers), None]
@@ -175,7 +206,7 @@ def _table(columns: Sequence[str], words: Sequence[str] = ()) -> Table:
     """A table of numbers, but for the columns `words`."""
     table = Table(box=None, header_style="bold", caption_justify="left", padding=(0, 1))
     for name in columns:
-        is_long = name in ("node", "operators", "because")
+        is_long = name in ("node", "operators", "because", "most in layers")
         table.add_column(name, justify="left" if name in words else "right", no_wrap=not is_long, overflow="fold")
     return table
 

@@ -62,6 +62,12 @@ class CostModel:
             tuple(steps),
         )
 
+    def kind(self, core: int) -> object:
+        """What all costs of a core's instructions and of its transfers from and to DRAM follow from, to be compared."""
+        paths = (self._paths[DRAM_NODE, core], self._paths[core, DRAM_NODE])
+        figures = tuple((path.latency_ns, path.own_rate, path.shared_rate) for path in paths)
+        return self._core_records[core], self._setup_ns[core], figures
+
     def instruction_ns(self, core_index: int, instruction: Instruction) -> float:
         """Nanoseconds of one instruction of the matrix or vector engine on a core.
 

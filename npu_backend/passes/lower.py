@@ -119,7 +119,22 @@ def dense_operand(fused: Fused, buffer: int, name: str, buffer_box: Box, box: Bo
 
 
 def probe(fused: Fused, layer: Layer, part: TilePart) -> list[Instruction]:
-    """The instructions of a part with every buffer at address 0, for the cost model."""
+    """The instructions of a part with every address 0, for the cost model."""
+    return [resolve(instruction, lambda _: 0, 0) for instruction in _apart(fused, layer, part)]
+
+
+def footprint(fused: Fused, layer: Layer, part: TilePart) -> object:
+    """What a part computes, to be compared: parts of a layer that differ only in their place have equal ones."""
+    shapes = tuple((name, box.shape) for name, box in part_needs(fused, layer, part).items())
+    instructions = (
+        resolve(instruction, lambda address: 0 if isinstance(address.buffer, str) else address.offset, 0)
+        for instruction in _apart(fused, layer, part)
+    )
+    return part.out_box.shape, shapes, tuple((each.name, *each.values.items()) for each in instructions)
+
+
+def _apart(fused: Fused, layer: Layer, part: TilePart) -> list[LoweredInstruction]:
+    """The instructions of a part, every operand in a buffer of its own that holds nothing else."""
     needs = part_needs(fused, layer, part)
 
     def operand_of(name: str, box: Box) -> Operand:
@@ -130,7 +145,7 @@ def probe(fused: Fused, layer: Layer, part: TilePart) -> list[Instruction]:
         return ConstantOperand(Address(0, 0), high - low, first)
 
     lowered = lower_part(fused, layer, part, operand_of, constant_of, Address(0, 0) if part.reduction else None)
-    return [resolve(instruction, lambda _: 0, 0) for each in lowered for instruction in each.instructions]
+    return [instruction for each in lowered for instruction in each.instructions]
 
 
 def resolve(instruction: LoweredInstruction, address_of: Callable[[Address], int], origin: int) -> Instruction:

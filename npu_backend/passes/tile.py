@@ -2,21 +2,27 @@
 
 Tile sizes along rows, columns, output channels and the reduction are enumerated; each is judged by the shared cost
 model as a software pipeline of load, compute and store with double buffers, and the fastest that fits is taken.
+
+Cores whose parts are the same but for their place share one search. Where the network has multicast, the tile sizes of
+the largest part are offered to the other cores first: cores that cut channels and reduction alike ask for the same
+weights in the same turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
+from npu_backend.box import Box
 from npu_backend.cost import CostModel
 from npu_backend.errors import DoesNotFitError
 from npu_backend.isa import WEIGHT_CHUNK
 from npu_backend.ops import spec_of
+from npu_backend.passes.lower import footprint
 from npu_backend.passes.tile_estimate import Estimate, Sizes, Task
-from npu_backend.stages import Resident, Tiled, Tiling
+from npu_backend.stages import Fused, Layer, Resident, Tiled, TilePart, Tiling
 
 # Whether to cut columns, whether to cut the reduction, and how many buffers; the first that fits is taken.
 _WIDENING = (
@@ -32,32 +38,74 @@ class TileSearch:
     """Finds tilings and remembers them, since a retry after a spill asks for most of them again."""
 
     cost: CostModel
-    known: dict[object, Tiling] = field(default_factory=dict)
+    known: dict[object, _Found] = field(default_factory=dict)
+    footprints: dict[tuple[str, Box], object] = field(default_factory=dict)
 
     def tile(self, resident: Resident, planned_share: float) -> Tiled:
         """A tiling for every layer and core that takes at most `planned_share` of the free scratchpad.
 
         Raises DoesNotFitError when a layer has no tile small enough.
         """
-        cores = range(len(resident.partitioned.machine.cores))
         layers = range(len(resident.partitioned.splits))
-        tilings = tuple(tuple(self._tiling(resident, i, core, planned_share) for core in cores) for i in layers)
+        tilings = tuple(self._layer(resident, index, planned_share) for index in layers)
         return Tiled(resident, tilings, planned_share)
 
-    def _tiling(self, resident: Resident, layer_index: int, core: int, planned_share: float) -> Tiling | None:
-        out_box = resident.partitioned.out_box(layer_index, core)
-        if out_box is None:
-            return None
-        search = _Search(Task(resident, self.cost, layer_index, core, out_box), planned_share)
-        if search.key not in self.known:
-            self.known[search.key] = search.best()
-        return self.known[search.key]
+    def _layer(self, resident: Resident, index: int, planned_share: float) -> tuple[Tiling | None, ...]:
+        partitioned = resident.partitioned
+        boxes, is_multicast = partitioned.splits[index].boxes, partitioned.machine.network.multicast
+        parts = [(core, box) for core, box in enumerate(boxes) if box is not None]
+        tilings: list[Tiling | None] = [None] * len(boxes)
+        offered: _Offer | None = None
+        for core, box in sorted(parts, key=lambda part: -part[1].size) if is_multicast else parts:
+            search = Search(Task(resident, self.cost, index, core, box), planned_share, offered)
+            found = self._found(search)
+            tilings[core] = found.at(box)
+            if is_multicast and offered is None:
+                offered = found.sizes, found.tiling.buffers
+        return tuple(tilings)
+
+    def _found(self, search: Search) -> _Found:
+        task = search.task
+        key = search.key, self._footprint(task.fused, task.layer, task.out_box)
+        if key not in self.known:
+            best = search.best()
+            self.known[key] = _Found(best.sizes, best.tiling(), task.out_box)
+        return self.known[key]
+
+    def _footprint(self, fused: Fused, layer: Layer, out_box: Box) -> object:
+        """What a part of a layer computes, wherever it lies."""
+        key = layer.output, out_box
+        if key not in self.footprints:
+            self.footprints[key] = footprint(fused, layer, TilePart(out_box))
+        return self.footprints[key]
+
+
+# Tile sizes that another core's part of the layer has, and how many buffers.
+_Offer = tuple[Sizes, int]
 
 
 @dataclass(frozen=True)
-class _Search:
+class _Found:
+    sizes: Sizes
+    tiling: Tiling
+    out_box: Box
+
+    def at(self, out_box: Box) -> Tiling:
+        """The tiling of a part of the same shape that lies elsewhere."""
+        if out_box == self.out_box:
+            return self.tiling
+        offsets = [there - here for there, here in zip(out_box.starts, self.out_box.starts)]
+        parts = tuple(TilePart(part.out_box.translate(offsets), part.reduction) for part in self.tiling.parts)
+        return replace(self.tiling, parts=parts)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for one core's tile sizes; what another core has is taken over if it is offered and fits."""
+
     task: Task
     planned_share: float
+    offered: _Offer | None = None
 
     @cached_property
     def room_bytes(self) -> int:
@@ -67,16 +115,24 @@ class _Search:
 
     @property
     def key(self) -> object:
-        """What the search depends on, within one network; plans differ in the order of their layers."""
-        task = self.task
-        streamed = task.streamed(task.whole_needs)
-        return task.layer.output, task.core, task.out_box, self.room_bytes, tuple(streamed), task.output_is_resident
+        """What the search depends on beside what is computed, within one network.
 
-    def best(self) -> Tiling:
-        """The fastest tiling that fits.
+        Plans differ in the order of their layers.
+        """
+        task = self.task
+        streamed, sharers = tuple(task.streamed(task.whole_needs)), (task.sharers, *task.slices)
+        return (task.layer.output, task.cost.kind(task.core), self.room_bytes, streamed, task.output_is_resident,
+                sharers, self.offered)  # fmt: skip
+
+    def best(self) -> Estimate:
+        """What is offered, if it fits, or the fastest choice that fits.
 
         Columns and single buffers are tried only where nothing else fits, the reduction also where loads dominate.
         """
+        if self.offered is not None:
+            estimate = Estimate(self.task, *self.offered)
+            if estimate.working_bytes <= self.room_bytes:
+                return estimate
         smallest = 1 << 62
         for columns, reduction, buffers in _WIDENING:
             fitting, demand = self._fitting(columns, reduction, buffers)
@@ -85,7 +141,7 @@ class _Search:
                 continue
             if not reduction and not _least_traffic(fitting).is_compute_bound:
                 fitting += self._fitting(columns, True, buffers)[0]
-            return _least_traffic(fitting).tiling()
+            return _least_traffic(fitting)
         raise DoesNotFitError(self.task.layer_index, self.task.core, smallest, self.room_bytes)
 
     def _fitting(self, columns: bool, reduction: bool, buffers: int) -> tuple[list[Estimate], int]:

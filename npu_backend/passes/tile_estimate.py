@@ -61,6 +61,23 @@ class Task:
         """The box of every input that the whole part of the layer reads."""
         return part_needs(self.fused, self.layer, TilePart(self.out_box))
 
+    @cached_property
+    def sharers(self) -> int:
+        """Cores that are taken to move as much at the same time."""
+        return len(self.resident.partitioned.cores_of(self.layer_index))
+
+    @cached_property
+    def slices(self) -> tuple[int, ...]:
+        """Along every axis, into how many different intervals the cores divide the output."""
+        boxes = [box for box in self.resident.partitioned.splits[self.layer_index].boxes if box is not None]
+        return tuple(len({box.interval(axis) for box in boxes}) for axis in range(self.out_box.rank))
+
+    def constant_sharers(self, axis: int | None) -> int:
+        """Cores that load different rows of a constant at the same time; with multicast the same rows come once."""
+        if not self.resident.partitioned.machine.network.multicast:
+            return self.sharers
+        return 1 if axis is None else self.slices[axis]
+
     def streamed(self, needs: dict[str, Box]) -> dict[str, Box]:
         """The inputs that come from DRAM tile by tile."""
         return {name: box for name, box in needs.items() if not self.resident.in_scratchpad(name, self.layer_index)}
@@ -130,8 +147,8 @@ class Estimate:
         return TilePart(_box(tuple(intervals)), self._reductions[-1])
 
     @cached_property
-    def _loads(self) -> list[tuple[int, int, int]]:
-        """Bytes, contiguous run and number of loads of every streamed input and constant."""
+    def _loads(self) -> list[tuple[int, int, int, int]]:
+        """Bytes, contiguous run, number of loads and sharers of every streamed input and constant."""
         fused, layer, graph = self.task.fused, self.task.layer, self.task.fused.graph
         whole = self.task.whole_needs
         channel_tiles, other_tiles = self.counts[-1], prod(self.counts[:-1])
@@ -143,7 +160,7 @@ class Estimate:
             times = other_tiles * (channel_tiles if by_channel or not stays else 1) * self.reduction_count
             if box == whole[name]:  # every tile reads the same
                 times = 1
-            loads.append((box.size * tensor.itemsize, _run_bytes(tensor, box), times))
+            loads.append((box.size * tensor.itemsize, _run_bytes(tensor, box), times, self.task.sharers))
         for op in layer.ops:
             for constant in fused.constants[op.output]:
                 (first, last), (low, high) = constant_slice(constant, self._first_reduction)
@@ -152,7 +169,7 @@ class Estimate:
                 times = (1 if constant.axis is None else channel_tiles) * repeats * self.reduction_count
                 whole_rows = high - low == constant.rows.shape[1]
                 size, run = (last - first) * (high - low), high - low
-                loads.append((size, size if whole_rows else run, times))
+                loads.append((size, size if whole_rows else run, times, self.task.constant_sharers(constant.axis)))
         return loads
 
     @property
@@ -171,7 +188,7 @@ class Estimate:
     def working_bytes(self) -> int:
         """Scratchpad bytes of the pipeline: as many of each load and result as there are buffers, if it changes."""
         tiles, fused, layer = self.tile_count, self.task.fused, self.task.layer
-        total = sum(aligned(size) * (self.buffers if times > 1 else 1) for size, _, times in self._loads)
+        total = sum(aligned(size) * (self.buffers if times > 1 else 1) for size, _, times, _ in self._loads)
         for op in layer.ops:
             if op.output != layer.output or not self.task.output_is_resident:
                 size = self.middle.out_box.size * fused.graph.tensor(op.output).itemsize
@@ -183,7 +200,7 @@ class Estimate:
     @cached_property
     def loaded_bytes(self) -> int:
         """Bytes of all loads of all tiles."""
-        return sum(size * times for size, _, times in self._loads)
+        return sum(size * times for size, _, times, _ in self._loads)
 
     @property
     def is_compute_bound(self) -> bool:
@@ -209,19 +226,17 @@ class Estimate:
             engine = FORMAT_BY_NAME[instruction.name].engine
             assert engine is not None
             compute[engine] += (task.cost.instruction_ns(task.core, instruction) if engine is not Engine.LOAD
-                                else task.cost.rows_ns(task.core, instruction, sharers=self._sharers))  # fmt: skip
+                                else task.cost.rows_ns(task.core, instruction, sharers=task.sharers))  # fmt: skip
         return compute[Engine.MATRIX], compute[Engine.VECTOR] / self.reduction_count, compute[Engine.LOAD]
 
     @cached_property
     def _loads_ns(self) -> tuple[float, float]:
         """Time of the loads of one tile, and of all."""
         cost, core = self.task.cost, self.task.core
-        timed = [(cost.transfer_ns(core, size, run, sharers=self._sharers), times) for size, run, times in self._loads]
+        timed = [
+            (cost.transfer_ns(core, size, run, sharers=sharers), times) for size, run, times, sharers in self._loads
+        ]
         return sum(time for time, _ in timed), sum(time * times for time, times in timed)
-
-    @property
-    def _sharers(self) -> int:
-        return len(self.task.resident.partitioned.cores_of(self.task.layer_index))
 
     @property
     def least_ns(self) -> float:
@@ -233,7 +248,7 @@ class Estimate:
         """The slowest engine's work and what nothing hides: with one buffer, everything one after the other."""
         first_load, all_loads = self._loads_ns
         all_loads += self._engines_ns[2] * self.tile_count
-        store = 0.0 if self.task.output_is_resident else self._store_ns(self._sharers)
+        store = 0.0 if self.task.output_is_resident else self._store_ns(self.task.sharers)
         work = (*(time * self.tile_count for time in self._compute_ns), all_loads, store * prod(self.counts))
         if self.buffers == 1:
             return sum(work)

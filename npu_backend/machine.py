@@ -1,13 +1,14 @@
 """Machine files: the shipped ones by name, a user's by path, checked strictly.
 
 Every problem of a file is reported at once: which key, its value, and what is allowed there. Keys that a core lacks
-come from the table `core_defaults`, so that equal cores are written once.
+come from the table `core_defaults`, and a core's `count` stands for as many equal ones, named by its name and a number.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -18,22 +19,9 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from npu_backend.errors import MachineError
-from npu_backend.machine_types import (
-    Bus,
-    Core,
-    Crossbar,
-    Dram,
-    Energy,
-    Link,
-    LinkList,
-    MacArray,
-    Machine,
-    Mesh,
-    Network,
-    Rates,
-    Ring,
-    Synchronization,
-)
+from npu_backend.machine_checks import contradictions
+from npu_backend.machine_types import Core, Dram, Energy, MacArray, Machine, Rates, Synchronization
+from npu_backend.network_types import Bus, Crossbar, Link, LinkList, LinkOverride, Mesh, Network, Ring, Torus
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,11 +30,12 @@ else:
 
 __all__ = [
     "load_machine", "machine_names", "parse_machine",
-    "Machine", "Core", "MacArray", "Rates", "Network", "Bus", "Crossbar", "Ring", "Mesh", "LinkList", "Link",
+    "Machine", "Core", "MacArray", "Rates", "Network", "Bus", "Crossbar", "Ring", "Mesh", "Torus",
+    "LinkOverride", "LinkList", "Link",
     "Dram", "Synchronization", "Energy",
 ]  # fmt: skip
 
-_DEFAULTS = "core_defaults"
+_DEFAULTS, _COUNT, _MOST_CORES = "core_defaults", "count", 1024
 _SHIPPED = Path(__file__).parent / "machines"
 _TOPOLOGIES = tuple(get_args(get_type_hints(kind)["topology"])[0] for kind in get_args(Network))
 
@@ -87,23 +76,51 @@ def parse_machine(text: str, source: str) -> Machine:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MachineError(f"machine file {source} is not TOML: {error}") from error
+    tables, problems = _core_tables(data)
     try:
         # Through JSON, where strict means that a list is a tuple and a table an object, but a string no number.
-        machine = _adapter().validate_json(json.dumps(_with_defaults(data), default=str))
+        machine = _adapter().validate_json(json.dumps(_with_cores(data, tables), default=str))
     except ValidationError as error:
-        raise _error(source, list(dict.fromkeys(_problems(error, data)))) from error
-    problems = list(_contradictions(machine))
+        raise _error(source, [*problems, *_problems(error, data, tables)]) from error
+    problems += contradictions(machine, tables)
     if problems:
         raise _error(source, problems)
     return machine
 
 
-def _with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
+def _core_tables(data: Mapping[str, Any]) -> tuple[list[int], list[str]]:
+    """The table of the file that each core comes from, and what is wrong with the counts."""
+    tables: list[int] = []
+    problems: list[str] = []
+    cores = data.get("cores")
+    for index, core in enumerate(cores if isinstance(cores, list) else []):
+        count = core.get(_COUNT, 1) if isinstance(core, Mapping) else 1
+        if type(count) is not int or not 1 <= count <= _MOST_CORES:
+            problems.append(f"cores[{index}].{_COUNT} = {_show(count)}: must be an integer from 1 to {_MOST_CORES}")
+            count = 1
+        tables += [index] * count
+    return tables, problems
+
+
+def _with_cores(data: Mapping[str, Any], tables: Sequence[int]) -> dict[str, Any]:
+    """The file's data with every core of its own, and with what it lacks from the defaults."""
     defaults, cores = data.get(_DEFAULTS), data.get("cores")
-    if not isinstance(defaults, Mapping) or not isinstance(cores, list):
+    if not isinstance(cores, list):
         return dict(data)
-    merged = [{**defaults, **core} if isinstance(core, Mapping) else core for core in cores]
-    return {**{key: value for key, value in data.items() if key != _DEFAULTS}, "cores": merged}
+    usable = defaults if isinstance(defaults, Mapping) else {}
+    numbers = Counter[int]()
+    whole = []
+    for index in tables:
+        core = cores[index]
+        whole.append({**usable, **_numbered(core, numbers[index])} if isinstance(core, Mapping) else core)
+        numbers[index] += 1
+    kept = {key: value for key, value in data.items() if key != _DEFAULTS or usable is not defaults}
+    return {**kept, "cores": whole}
+
+
+def _numbered(core: Mapping[str, Any], number: int) -> dict[str, Any]:
+    own = {key: value for key, value in core.items() if key != _COUNT}
+    return {**own, "name": f"{own['name']}{number}"} if _COUNT in core and isinstance(own.get("name"), str) else own
 
 
 def _read(path: Path) -> str:
@@ -121,12 +138,13 @@ def _adapter() -> TypeAdapter[Machine]:
 
 
 def _error(source: str, problems: Sequence[str]) -> MachineError:
-    return MachineError(f"machine file {source}: " + "\n  ".join(["", *problems] if len(problems) > 1 else problems))
+    different = list(dict.fromkeys(problems))  # equal cores have the same ones
+    return MachineError(f"machine file {source}: " + "\n  ".join(["", *different] if len(different) > 1 else different))
 
 
-def _problems(error: ValidationError, data: Any) -> Iterator[str]:
+def _problems(error: ValidationError, data: Any, tables: Sequence[int]) -> Iterator[str]:
     for row in error.errors(include_url=False):
-        location = _without_tags(row["loc"], data)
+        location = _of_file(_without_tags(row["loc"], data), tables)
         key, kind, value = _key(_as_written(location, data)), row["type"], row["input"]
         if kind == "missing":
             yield f"{key} is missing"
@@ -143,6 +161,12 @@ def _without_tags(location: tuple[int | str, ...], data: Any) -> tuple[int | str
     """The location without the topology that the validator puts after "network"."""
     topology = location[1] if len(location) > 1 and location[0] == "network" else None
     return location[:1] + location[2:] if topology in _TOPOLOGIES else location
+
+
+def _of_file(location: tuple[int | str, ...], tables: Sequence[int]) -> tuple[int | str, ...]:
+    """The location with the number of the file's table instead of the core's."""
+    number = location[1] if len(location) > 1 and location[0] == "cores" else None
+    return (location[0], tables[number], *location[2:]) if isinstance(number, int) else location
 
 
 def _as_written(location: Sequence[int | str], data: Mapping[str, Any]) -> Sequence[int | str]:
@@ -168,7 +192,11 @@ def _lower(message: str) -> str:
 
 
 def _alternatives(location: Sequence[int | str], data: Any) -> str:
-    allowed = _allowed(location[:-1], data) + ([_DEFAULTS] if len(location) == 1 else [])
+    allowed = _allowed(location[:-1], data)
+    if len(location) == 1:
+        allowed.append(_DEFAULTS)
+    if len(location) == 3 and location[0] == "cores":
+        allowed.append(_COUNT)
     close = get_close_matches(str(location[-1]), allowed, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed)}"
@@ -193,56 +221,3 @@ def _network_type(topology: str) -> type[Network]:
 def _table_type(hint: Any) -> Any:
     """The dataclass inside a hint such as tuple[Core, ...]."""
     return hint if is_dataclass(hint) else get_args(hint)[0]
-
-
-def _contradictions(machine: Machine) -> Iterator[str]:
-    """What the types cannot say."""
-    names = [core.name for core in machine.cores]
-    if not names:
-        yield "cores is empty; a machine needs at least one"
-    for index, core in enumerate(machine.cores):
-        if core.name in names[:index]:
-            first = names.index(core.name)
-            yield f"cores[{index}].name = {_show(core.name)} is also cores[{first}]'s; give each its own"
-        if core.spm_bytes % core.spm_banks:
-            yield f"cores[{index}].spm_bytes = {core.spm_bytes} is no multiple of its {core.spm_banks} spm_banks"
-    if machine.dram.burst_bytes & (machine.dram.burst_bytes - 1):
-        yield f"dram.burst_bytes = {machine.dram.burst_bytes} is no power of two"
-    yield from _network_contradictions(machine.network, names)
-
-
-def _network_contradictions(network: Network, names: Sequence[str]) -> Iterator[str]:
-    if isinstance(network, Ring | Mesh):
-        yield from _node_contradictions(network, len(names))
-    elif isinstance(network, LinkList):
-        yield from _link_contradictions(network, names)
-
-
-def _node_contradictions(network: Ring | Mesh, cores: int) -> Iterator[str]:
-    nodes = network.nodes if isinstance(network, Ring) else network.rows * network.columns
-    if nodes < cores:
-        yield f"network: a {network.topology} of {nodes} nodes has no room for {cores} cores"
-    if not network.memory_nodes:
-        yield "network.memory_nodes is empty; name the nodes where DRAM is attached"
-    if len(set(network.memory_nodes)) != len(network.memory_nodes):
-        yield f"network.memory_nodes = {list(network.memory_nodes)} names a node twice"
-    for node in network.memory_nodes:
-        if node >= nodes:
-            yield f"network.memory_nodes has node {node}; the {network.topology} has nodes 0..{nodes - 1}"
-
-
-def _link_contradictions(network: LinkList, names: Sequence[str]) -> Iterator[str]:
-    if "dram" in names:
-        yield 'a core may not be named "dram" in a network of links: that is the memory\'s node'
-    seen: set[tuple[str, str]] = set()
-    for index, link in enumerate(network.links):
-        if link.source == link.destination:
-            yield f"network.links[{index}] joins {_show(link.source)} to itself"
-        ways = {(link.source, link.destination)} | (set() if link.one_way else {(link.destination, link.source)})
-        if ways & seen:
-            yield f"network.links[{index}] joins {_show(link.source)} and {_show(link.destination)} a second time"
-        seen |= ways
-    linked = {node for way in seen for node in way}
-    for node in (*names, "dram"):
-        if node not in linked:
-            yield f'network.links reach every core and "dram", but none ends at {_show(node)}'

@@ -1,7 +1,7 @@
 """The machine: cores, network, DRAM, synchronisation and energy, as a TOML file describes them.
 
-`machine` reads and checks the files; nothing here knows a machine's numbers. Units are in the names: GB/s are
-10^9 bytes a second, so one GB/s is one byte a nanosecond.
+The networks are in `network_types`. `machine` reads and checks the files; nothing here knows a machine's numbers.
+Units are in the names: GB/s are 10^9 bytes a second, so one GB/s is one byte a nanosecond.
 """
 
 from __future__ import annotations
@@ -9,28 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Gt, Le
 from pydantic import ConfigDict, Field
 
 from npu_backend.errors import OptionError
 from npu_backend.isa import DATA_TYPES, DataType
+from npu_backend.network_types import STRICT, FloatFromZero, IntFromZero, Name, Network, PositiveFloat, PositiveInt
 
-PositiveFloat = Annotated[float, Gt(0)]
-FloatFromZero = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Gt(0), Le(1)]
-PositiveInt = Annotated[int, Gt(0), Le(2**31)]
-IntFromZero = Annotated[int, Ge(0), Le(2**31)]
-Name = Annotated[str, MinLen(1)]
-
-# Read by the file's validator: unknown keys, strings for numbers and infinities are errors.
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class MacArray:
     """A matrix engine: it multiplies `input_channels x output_channels x pixels` pairs a cycle at int8."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     input_channels: PositiveInt
     output_channels: PositiveInt
@@ -52,7 +45,7 @@ class MacArray:
 class Rates:
     """Multiply-accumulate rate per data type relative to int8; 0 where the core cannot."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     int8: PositiveFloat
     int16: FloatFromZero
@@ -63,7 +56,7 @@ class Rates:
 class Core:
     """One core: MAC array, vector unit, scratchpad and DMA. `dma_bytes_per_cycle` holds for each direction."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Name
     clock_mhz: PositiveFloat
@@ -96,85 +89,11 @@ class Core:
         return _per_type(self.rates.int8, self.rates.int16, self.rates.float16)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _NetworkBase:
-    """What every topology says."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
-    cores_reach_each_other: bool
-    multicast: bool  # whether one transfer may feed several cores
-    clock_mhz: PositiveFloat
-    hop_latency_ns: FloatFromZero
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bus(_NetworkBase):
-    """One medium that all transfers share."""
-
-    topology: Literal["bus"]
-    bytes_per_cycle: PositiveFloat
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crossbar(_NetworkBase):
-    """A link into and a link out of every core, no other contention inside."""
-
-    topology: Literal["crossbar"]
-    link_bytes_per_cycle: PositiveFloat
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ring(_NetworkBase):
-    """Nodes 0..nodes-1 in a circle, a link each way; core i sits at node i, DRAM at `memory_nodes`."""
-
-    topology: Literal["ring"]
-    nodes: Annotated[int, Ge(3), Le(1024)]
-    link_bytes_per_cycle: PositiveFloat
-    memory_nodes: tuple[IntFromZero, ...]
-    memory_port_gb_per_s: PositiveFloat
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mesh(_NetworkBase):
-    """rows x columns nodes, numbered along rows; core i sits at node i, DRAM at `memory_nodes`."""
-
-    topology: Literal["mesh"]
-    rows: Annotated[int, Gt(0), Le(64)]
-    columns: Annotated[int, Gt(0), Le(64)]
-    link_bytes_per_cycle: PositiveFloat
-    memory_nodes: tuple[IntFromZero, ...]
-    memory_port_gb_per_s: PositiveFloat
-
-
-@dataclass(frozen=True)
-class Link:
-    """A link between two nodes, both ways unless `one_way`. Nodes: cores, "dram", or switches named by links only."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
-    source: Name
-    destination: Name
-    bytes_per_cycle: PositiveFloat
-    one_way: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkList(_NetworkBase):
-    """An explicit list of links."""
-
-    topology: Literal["links"]
-    links: tuple[Link, ...]
-
-
-Network = Bus | Crossbar | Ring | Mesh | LinkList
-
-
 @dataclass(frozen=True)
 class Dram:
     """The memory behind the network; `efficiency` is the share of the peak that transfers can reach."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     bandwidth_gb_per_s: PositiveFloat
     efficiency: Fraction
@@ -186,7 +105,7 @@ class Dram:
 class Synchronization:
     """From the end of the work before a signal until the waiter may start, in one core and across cores."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     signal_ns: FloatFromZero
     cross_signal_ns: FloatFromZero
@@ -196,7 +115,7 @@ class Synchronization:
 class Energy:
     """Picojoules per event, and the power that flows whatever happens."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     mac_int8_pj: FloatFromZero
     mac_int16_pj: FloatFromZero
@@ -217,7 +136,7 @@ class Energy:
 class Machine:
     """A whole machine; `machine.load_machine` makes one from a file."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Name
     description: str

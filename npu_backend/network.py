@@ -1,23 +1,27 @@
-"""Routes of a machine's network: what a transfer crosses, and what it shares with others.
+"""Routes of a machine's network, and the records of a program file that describe them.
 
 A route is a list of resources (links, ports, DRAM, a core's DMA) with capacities in bytes a nanosecond; the emulator
-shares each of them max-min fairly among the transfers that cross it. All routes are fixed and free of cycles:
-dimension order on a mesh, the shorter way round a ring, fewest links in a list.
+shares each of them max-min fairly among the transfers that cross it. All routes are fixed by their ends (`topology`).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from npu_backend.deadlock import dependency_cycle, layered
 from npu_backend.errors import MachineError
-from npu_backend.machine_types import Bus, Core, Crossbar, LinkList, Machine, Mesh, Network, Ring
+from npu_backend.grid import grid_topology
+from npu_backend.link_list import list_topology
+from npu_backend.machine_types import Core, Machine
+from npu_backend.network_types import Bus, Crossbar, LinkList
 from npu_backend.program import DRAM_NODE
+from npu_backend.topology import Hop, Topology, Walk, bus_topology, crossbar_topology
 
 Record = Mapping[str, Any]
+_REMEMBERED_MACHINES = 32
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Route:
     source: int  # core, or DRAM_NODE
     destination: int
     resources: tuple[str, ...]
-    hops: int
+    hops: int  # links that energy counts
+    latency_ns: float  # of the links
+    links: tuple[Hop, ...]
 
 
 class MachineRecords(NamedTuple):
@@ -42,58 +48,62 @@ class MachineRecords(NamedTuple):
     path_steps: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Wires:
-    """A topology: capacity of each of its links and ports, and the links between two ends."""
-
-    capacities: Mapping[str, float]
-    # Links from one end to another, cores by index and DRAM as DRAM_NODE; the memory port is among them, not counted.
-    between: Callable[[int, int], tuple[str, ...]]
-    hops: Callable[[int, int], int]
-    ports: frozenset[str] = frozenset()  # those of the capacities that are memory ports, no links
-
-
+@lru_cache(_REMEMBERED_MACHINES)
 def machine_records(machine: Machine) -> MachineRecords:
     """The machine, core, resource, path and path-step records of a program for all cores of `machine`.
 
     Raises MachineError when a core cannot reach DRAM.
     """
-    routes = machine_routes(machine)
+    routes, links = machine_routes(machine), machine_topology(machine).links
     used = {name for route in routes for name in route.resources}
-    names = [name for name in _capacities(machine) if name in used]
-    index = {name: position for position, name in enumerate(names)}
+    capacities = {name: rate for name, rate in _capacities(machine).items() if name in used}
+    index = {name: position for position, name in enumerate(capacities)}
     steps: list[int] = []
     paths = []
     for route in routes:
-        paths.append(_path_record(machine.network, route, len(steps)))
+        paths.append(_path_record(route, len(steps)))
         steps += [index[name] for name in route.resources]
-    capacities = _capacities(machine)
-    links = _links(machine)
-    resources = tuple({"bytes_per_ns": capacities[name], "name": name, "is_link": int(name in links)} for name in names)
+    resources = tuple({"bytes_per_ns": rate, "name": name, "is_link": int(name in links)}
+                      for name, rate in capacities.items())  # fmt: skip
     return MachineRecords(_machine_record(machine), tuple(map(core_record, machine.cores)), resources, tuple(paths),
                           tuple(steps))  # fmt: skip
 
 
+@lru_cache(_REMEMBERED_MACHINES)
 def machine_routes(machine: Machine) -> tuple[Route, ...]:
     """Every core's routes from and to DRAM, then, where cores reach each other, every ordered pair of cores.
 
     Raises MachineError when a route that must exist does not.
     """
-    wires, names = _wires(machine), [core.name for core in machine.cores]
-    routes: list[Route] = []
-    for core, name in enumerate(names):
-        inward, outward = wires.between(DRAM_NODE, core), wires.between(core, DRAM_NODE)
-        routes.append(Route(DRAM_NODE, core, ("dram", *inward, f"{name}.memory", f"{name}.load"),
-                            wires.hops(DRAM_NODE, core)))  # fmt: skip
-        routes.append(Route(core, DRAM_NODE, (f"{name}.store", f"{name}.memory", *outward, "dram"),
-                            wires.hops(core, DRAM_NODE)))  # fmt: skip
-    if not machine.network.cores_reach_each_other:
-        return tuple(routes)
-    pairs = ((a, b) for a in range(len(names)) for b in range(len(names)) if a != b)
-    for a, b in pairs:
-        resources = (f"{names[a]}.send", *wires.between(a, b), f"{names[b]}.receive")
-        routes.append(Route(a, b, resources, wires.hops(a, b)))
-    return tuple(routes)
+    topology, names = machine_topology(machine), [core.name for core in machine.cores]
+    return tuple(
+        Route(source, destination, _resources(names, source, destination, walk), topology.hop_count(walk),
+              topology.latency_ns(walk), walk.hops)
+        for (source, destination), walk in _walks(machine, topology).items()
+    )  # fmt: skip
+
+
+@lru_cache(_REMEMBERED_MACHINES)
+def machine_topology(machine: Machine) -> Topology:
+    """The links of a machine's network and the walks over them."""
+    network, names = machine.network, [core.name for core in machine.cores]
+    if isinstance(network, Bus):
+        return bus_topology(network)
+    if isinstance(network, Crossbar):
+        return crossbar_topology(network, names)
+    return list_topology(network, names) if isinstance(network, LinkList) else grid_topology(network)
+
+
+def route_problems(machine: Machine) -> Iterator[str]:
+    """What keeps the routes from working: ends that no links join, deadlock, and trees that are none."""
+    try:
+        routes = machine_routes(machine)
+    except MachineError as error:
+        yield str(error)
+        return
+    yield from _deadlocks(machine, routes)
+    if machine.network.multicast:
+        yield from _broken_trees(machine, routes)
 
 
 def core_record(core: Core) -> Record:
@@ -110,6 +120,61 @@ def core_record(core: Core) -> Record:
     }  # fmt: skip
 
 
+def _walks(machine: Machine, topology: Topology) -> dict[tuple[int, int], Walk]:
+    cores = range(len(machine.cores))
+    ends = [pair for core in cores for pair in ((DRAM_NODE, core), (core, DRAM_NODE))]
+    if machine.network.cores_reach_each_other:
+        ends += [(a, b) for a in cores for b in cores if a != b]
+    try:
+        walks = {pair: topology.walk(*pair) for pair in ends}
+    except MachineError as error:
+        raise MachineError(f"machine {machine.name}: {error}") from error
+    return layered(walks, len(machine.cores)) if isinstance(machine.network, LinkList) else walks
+
+
+def _resources(names: list[str], source: int, destination: int, walk: Walk) -> tuple[str, ...]:
+    """From one scratchpad or DRAM to the other: DMA, the core's memory port, links and the memory's port."""
+    links, port = [hop.link.name for hop in walk.hops], [] if walk.port is None else [walk.port]
+    if source == DRAM_NODE:
+        name = names[destination]
+        return ("dram", *port, *links, f"{name}.memory", f"{name}.load")
+    name = names[source]
+    if destination == DRAM_NODE:
+        return (f"{name}.store", f"{name}.memory", *links, *port, "dram")
+    return (f"{name}.send", *links, f"{names[destination]}.receive")
+
+
+def _deadlocks(machine: Machine, routes: tuple[Route, ...]) -> Iterator[str]:
+    """A circle in which transfers could wait for each other, where there is one."""
+    network = machine.network
+    allowed = network.virtual_channels if isinstance(network, LinkList) else 2  # at most two on a grid
+    beyond = [route for route in routes if any(hop.virtual_channel >= allowed for hop in route.links)]
+    walks = [Walk(route.links) for route in routes]
+    if beyond:
+        # The first route that found no layer closes a circle in the last that is allowed.
+        last = [walk for walk in walks if any(hop.virtual_channel == allowed - 1 for hop in walk.hops)]
+        walks = [*last, *(Walk(tuple(hop._replace(virtual_channel=allowed - 1) for hop in beyond[0].links)),)]
+    cycle = dependency_cycle(walks)
+    if cycle:
+        needed = max(hop.virtual_channel for route in routes for hop in route.links) + 1
+        links = ", ".join(link for link, _ in (*cycle, cycle[0]))
+        yield (f"network: transfers could wait for each other in a circle of links: {links}; set "
+               f"network.virtual_channels = {needed} or remove one of these links")  # fmt: skip
+
+
+def _broken_trees(machine: Machine, routes: tuple[Route, ...]) -> Iterator[str]:
+    """A node that routes from one source reach by different links: their union is no tree, and no multicast."""
+    reached: dict[tuple[int, str], str] = {}
+    for route in routes:
+        for hop in route.links:
+            first = reached.setdefault((route.source, hop.link.destination), hop.link.name)
+            if first != hop.link.name:
+                source = "DRAM" if route.source == DRAM_NODE else machine.cores[route.source].name
+                yield (f"network.multicast = true, but routes from {source} reach {hop.link.destination} over {first} "
+                       f"and over {hop.link.name}: no tree; move memory_nodes or set multicast = false")  # fmt: skip
+                return
+
+
 def _machine_record(machine: Machine) -> Record:
     dram, synchronization, energy = machine.dram, machine.synchronization, machine.energy
     return {
@@ -122,156 +187,19 @@ def _machine_record(machine: Machine) -> Record:
     }  # fmt: skip
 
 
-def _path_record(network: Network, route: Route, first_step: int) -> Record:
+def _path_record(route: Route, first_step: int) -> Record:
     return {
         "source": route.source, "destination": route.destination, "first_step": first_step,
-        "step_count": len(route.resources), "latency_ns": route.hops * network.hop_latency_ns, "hops": route.hops,
+        "step_count": len(route.resources), "latency_ns": route.latency_ns, "hops": route.hops,
     }  # fmt: skip
 
 
 def _capacities(machine: Machine) -> dict[str, float]:
     """Bytes a nanosecond of every resource, in the order of the records."""
+    topology = machine_topology(machine)
     capacities = {"dram": machine.dram.bandwidth_gb_per_s * machine.dram.efficiency}
     for core in machine.cores:
         capacities[f"{core.name}.memory"] = core.memory_gb_per_s
         for direction in ("load", "store", "send", "receive"):
             capacities[f"{core.name}.{direction}"] = core.dma_gb_per_s
-    return {**capacities, **_wires(machine).capacities}
-
-
-def _links(machine: Machine) -> frozenset[str]:
-    """Names of the resources that are links of the network."""
-    wires = _wires(machine)
-    return frozenset(wires.capacities) - wires.ports
-
-
-def _wires(machine: Machine) -> _Wires:
-    network, names = machine.network, [core.name for core in machine.cores]
-    if isinstance(network, Bus):
-        capacity = _bytes_per_ns(network, network.bytes_per_cycle)
-        return _Wires({"bus": capacity}, lambda source, destination: ("bus",), lambda source, destination: 1)
-    if isinstance(network, Crossbar):
-        return _crossbar(network, names)
-    if isinstance(network, LinkList):
-        return _link_list(network, names, machine.name)
-    return _grid(network)
-
-
-def _bytes_per_ns(network: Network, bytes_per_cycle: float) -> float:
-    return bytes_per_cycle * network.clock_mhz / 1000
-
-
-def _crossbar(network: Crossbar, names: Sequence[str]) -> _Wires:
-    capacity = _bytes_per_ns(network, network.link_bytes_per_cycle)
-
-    def between(source: int, destination: int) -> tuple[str, ...]:
-        outward = () if source == DRAM_NODE else (f"{names[source]}.out",)
-        return outward if destination == DRAM_NODE else (*outward, f"{names[destination]}.in")
-
-    links = {f"{name}.{way}": capacity for name in names for way in ("out", "in")}
-    return _Wires(links, between, lambda source, destination: 1)
-
-
-def _grid(network: Ring | Mesh) -> _Wires:
-    """Ring and mesh: core i at node i, DRAM behind the memory nodes, each with a port shared by both directions."""
-    count = network.nodes if isinstance(network, Ring) else network.rows * network.columns
-    capacity, memory = _bytes_per_ns(network, network.link_bytes_per_cycle), _nearest_memory(network, count)
-
-    def nodes(source: int, destination: int) -> list[int]:
-        first = memory[destination] if source == DRAM_NODE else source
-        last = memory[source] if destination == DRAM_NODE else destination
-        return [first, *_walk(network, first, last)]
-
-    def between(source: int, destination: int) -> tuple[str, ...]:
-        walk = nodes(source, destination)
-        links = [f"node{a}-node{b}" for a, b in pairwise(walk)]
-        before = [f"memory{walk[0]}"] if source == DRAM_NODE else []
-        after = [f"memory{walk[-1]}"] if destination == DRAM_NODE else []
-        return (*before, *links, *after)
-
-    ports = {f"memory{node}": network.memory_port_gb_per_s for node in network.memory_nodes}
-    links = {f"node{a}-node{b}": capacity for a in range(count) for b in _neighbours(network, a)}
-    return _Wires({**ports, **links}, between, lambda source, destination: len(nodes(source, destination)) - 1,
-                  frozenset(ports))  # fmt: skip
-
-
-def _nearest_memory(network: Ring | Mesh, count: int) -> list[int]:
-    """The memory node of every node: the nearest; of equally near ones that with the fewest nodes so far."""
-    load = dict.fromkeys(network.memory_nodes, 0)
-    chosen = []
-    for node in range(count):
-        nearest = min(network.memory_nodes, key=lambda m: (sum(1 for _ in _walk(network, node, m)), load[m], m))
-        load[nearest] += 1
-        chosen.append(nearest)
-    return chosen
-
-
-def _neighbours(network: Ring | Mesh, node: int) -> list[int]:
-    if isinstance(network, Ring):
-        return [(node + 1) % network.nodes, (node - 1) % network.nodes]
-    row, column = divmod(node, network.columns)
-    sides = ((row, column + 1), (row, column - 1), (row + 1, column), (row - 1, column))
-    return [r * network.columns + c for r, c in sides if 0 <= r < network.rows and 0 <= c < network.columns]
-
-
-def _walk(network: Ring | Mesh, source: int, destination: int) -> Iterator[int]:
-    """Nodes after `source` up to `destination`."""
-    while source != destination:
-        source = _ring_step(network, source, destination) if isinstance(network, Ring) else (
-            _mesh_step(network, source, destination))  # fmt: skip
-        yield source
-
-
-def _ring_step(network: Ring, node: int, destination: int) -> int:
-    upwards = (destination - node) % network.nodes
-    return (node + (1 if 2 * upwards <= network.nodes else -1)) % network.nodes
-
-
-def _mesh_step(network: Mesh, node: int, destination: int) -> int:
-    """Along the row first, then along the column: no cycle of links can wait on itself."""
-    column, goal = node % network.columns, destination % network.columns
-    if column != goal:
-        return node + (1 if goal > column else -1)
-    return node + (network.columns if destination > node else -network.columns)
-
-
-def _link_list(network: LinkList, names: Sequence[str], machine_name: str) -> _Wires:
-    capacities: dict[str, float] = {}
-    ways: dict[str, list[str]] = {}
-    for link in network.links:
-        ends = [(link.source, link.destination)] + ([] if link.one_way else [(link.destination, link.source)])
-        for a, b in ends:
-            capacities[f"{a}-{b}"] = _bytes_per_ns(network, link.bytes_per_cycle)
-            ways.setdefault(a, []).append(b)
-
-    def nodes(source: int, destination: int) -> list[str]:
-        ends = ["dram" if end == DRAM_NODE else names[end] for end in (source, destination)]
-        walk = _fewest_links(ways, *ends)
-        if walk is None:
-            raise MachineError(f"machine {machine_name}: no links lead from {ends[0]} to {ends[1]}; add some to "
-                               "network.links")  # fmt: skip
-        return walk
-
-    def between(source: int, destination: int) -> tuple[str, ...]:
-        walk = nodes(source, destination)
-        return tuple(f"{a}-{b}" for a, b in pairwise(walk))
-
-    return _Wires(capacities, between, lambda source, destination: len(nodes(source, destination)) - 1)
-
-
-def _fewest_links(ways: Mapping[str, Sequence[str]], source: str, destination: str) -> list[str] | None:
-    """Nodes of the shortest walk, DRAM never in between; of equal ones the first in the file's order of links."""
-    previous: dict[str, str] = {source: source}
-    waiting = deque([source])
-    while waiting and destination not in previous:
-        node = waiting.popleft()
-        for following in ways.get(node, ()) if node == source or node != "dram" else ():
-            if following not in previous:
-                previous[following] = node
-                waiting.append(following)
-    if destination not in previous:
-        return None
-    walk = [destination]
-    while walk[-1] != source:
-        walk.append(previous[walk[-1]])
-    return walk[::-1]
+    return {**capacities, **topology.ports, **{link.name: link.bytes_per_ns for link in topology.links.values()}}

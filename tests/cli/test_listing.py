@@ -96,7 +96,7 @@ def test_summary_of_a_float_model(tmp_path: Path, capsys: Capture) -> None:
     )
     assert first.endswith(" first: it reads float32 from the model's input 'image'")
     assert last == "0 of 6 operators on the NPU in 0 programs, 0 MACs there; 6 on the host"
-    assert "--machine biglittle|exynos2200|mesh16|ring4" in result.err
+    assert "--machine biglittle|exynos2200|mesh16|mesh64|ring4|torus16" in result.err
     able = npuc(capsys, "ops", tmp_path / "float.onnx", "--machine", "mesh16")
     assert able.out.splitlines()[-1].startswith("6 of 6 operators on the NPU in 1 program")
     assert able.err == ""

@@ -43,10 +43,14 @@ def test_what_is_remembered_of_a_layer_holds_in_another_order() -> None:
 def test_cores_find_together_what_each_finds_alone(
     rows: int, stride: int, kernel: int, channels: int, spm_bytes: int
 ) -> None:
-    chosen = machine("mesh16", cores=4, spm_bytes=spm_bytes)
+    chosen = _without_multicast(machine("mesh16", cores=4, spm_bytes=spm_bytes))
     resident, cost = _convolution(chosen, rows, channels, kernel, stride), CostModel(chosen)
     together = TileSearch(cost).tile(resident, 0.9).tilings[0]
     assert list(together) == [_alone(resident, cost, core) for core in range(4)]
+
+
+def _without_multicast(chosen: Machine) -> Machine:
+    return replace(chosen, network=replace(chosen.network, multicast=False))
 
 
 def _alone(resident: Resident, cost: CostModel, core: int) -> Tiling | None:
@@ -66,7 +70,7 @@ def test_equal_parts_share_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     searches: list[Search] = []
     best = Search.best
     monkeypatch.setattr(Search, "best", lambda search: searches.append(search) or best(search))
-    chosen = machine("mesh16", cores=16)
+    chosen = _without_multicast(machine("mesh16", cores=16))
     cost = CostModel(chosen)
     TileSearch(cost).tile(_convolution(chosen, 16, 48, 1, 1), 0.9)
     assert len(searches) == len({cost.kind(core) for core in range(16)}) < 16
@@ -76,7 +80,6 @@ def test_equal_parts_share_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_with_multicast_all_cores_cut_channels_alike(rows: int) -> None:
     """So that they load the same weights in the same turn; the parts of 15 rows are not equally high."""
     chosen = machine("mesh16", cores=4, spm_bytes=1 << 15)
-    chosen = replace(chosen, network=replace(chosen.network, multicast=True))
     tilings = TileSearch(CostModel(chosen)).tile(_convolution(chosen, rows, 200, 5, 1), 0.9).tilings[0]
     cuts = {tuple(dict.fromkeys((part.out_box.interval(3), part.reduction) for part in tiling.parts))
             for tiling in tilings if tiling}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,25 +26,31 @@ def test_shipped_machines_load(name: str) -> None:
 
 
 def test_the_expected_machines_are_shipped() -> None:
-    assert machine_names() == ("biglittle", "ethos_u85_2048", "exynos2100", "exynos2200", "mesh16", "ring4")
+    assert machine_names() == ("biglittle", "ethos_u85_2048", "exynos2100", "exynos2200", "mesh16", "mesh64", "ring4",
+                               "torus16")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "macs"),
     [("exynos2100", [2048] * 3), ("exynos2200", [4096] * 2), ("biglittle", [8192, 512]), ("ring4", [1024] * 4),
-     ("mesh16", [1024] * 16), ("ethos_u85_2048", [2048])],
+     ("mesh16", [1024] * 16), ("mesh64", [1024] * 64), ("torus16", [1024] * 16), ("ethos_u85_2048", [2048])],
 )  # fmt: skip
 def test_macs_a_cycle(name: str, macs: list[int]) -> None:
     assert [core.mac_array.macs_per_cycle for core in load_machine(name).cores] == macs
 
 
+SOURCE = re.compile(r"assumption|calibrated|the (same|unit)|\bas \w+16|\[[A-Z]|JEDEC|I?SCA|HPCA|LPDDR|Exynos|engines")
+
+
 @pytest.mark.parametrize("name", machine_names())
 def test_every_number_has_a_source(name: str) -> None:
+    """A comment on its line, or on that of its table, that names a source or says "assumption"."""
     section = ""
     for line in (SHIPPED / f"{name}.toml").read_text().splitlines():
         section = line if line.startswith("[") else section
-        if "=" in line and not line.startswith(("name", "description", "links", "#")):
-            assert "#" in line or "#" in section, line
+        if "=" in line and not line.startswith(("name", "description", "links", "overrides", "#")):
+            comment = line.partition("#")[2] or section.partition("#")[2]
+            assert SOURCE.search(comment), line
 
 
 def test_types_are_derived() -> None:
@@ -102,7 +109,8 @@ MISTAKES = [
     ("infinite", EXYNOS, "clock_mhz = 1196", "clock_mhz = inf", ["clock_mhz = Infinity", "finite"]),
     ("no number", EXYNOS, "clock_mhz = 1196", "clock_mhz = nan", ["clock_mhz = NaN", "finite"]),
     ("date", EXYNOS, "clock_mhz = 1196", "clock_mhz = 2021-02-17", ["clock_mhz", "number"]),
-    ("unknown topology", EXYNOS, '"crossbar"', '"star"', ['topology = "star"', "bus, crossbar, ring, mesh, links"]),
+    ("unknown topology", EXYNOS, '"crossbar"', '"star"', ['topology = "star"',
+                                                          "bus, crossbar, ring, mesh, torus, links"]),
     ("no topology", EXYNOS, 'topology = "crossbar"', "", ["network.topology", "must be one of bus"]),
     ("table for a value", EXYNOS, "clock_mhz = 1196", "clock_mhz = {}", ["core_defaults.clock_mhz = {}"]),
     ("value for a table", EXYNOS, "[core_defaults.rates]", "rates = 3\n[core_defaults.other]", ["rates = 3"]),
@@ -118,6 +126,21 @@ MISTAKES = [
     ("memory node twice", MESH, "[0, 3, 12, 15]", "[0, 0]", ["names a node twice"]),
     ("no memory node", MESH, "[0, 3, 12, 15]", "[]", ["memory_nodes is empty"]),
     ("negative memory node", MESH, "[0, 3, 12, 15]", "[-1]", ["memory_nodes[0] = -1"]),
+    ("no core of a kind", RING, "count = 4 ", "count = 0 ", ["cores[0].count = 0: must be an integer from 1 to 1024"]),
+    ("a count that is text", RING, "count = 4 ", 'count = "4" ', ['cores[0].count = "4": must be an integer']),
+    ("a misspelt count", RING, "count = 4 ", "conut = 4 ", ["cores[0].conut = 4", "did you mean count?"]),
+    ("a core of the name of one counted", RING, "count = 4 ", 'count = 3\n[[cores]]\nname = "npu1" #',
+     ['cores[1].name = "npu1" is also cores[0]\'s']),
+    ("places for fewer cores", RING, "nodes = 4 ", "core_nodes = [0]\nnodes = 4 ",
+     ["core_nodes has 1 nodes for 4 cores"]),
+    ("two cores at a node", RING, "nodes = 4 ", "core_nodes = [0, 1, 1, 2]\nnodes = 4 ", ["names a node twice"]),
+    ("an override of a link that is none", RING, "nodes = 4 ",
+     "overrides = [{ source = 0, destination = 2, latency_ns = 3 }]\nnodes = 4 ",
+     ["overrides[0]: no link leads from node 0 to node 2"]),
+    ("an unknown key of an override", RING, "nodes = 4 ",
+     "overrides = [{ source = 0, destination = 1, latency = 3 }]\nnodes = 4 ",
+     ["network.overrides[0].latency = 3", "did you mean latency_ns?"]),
+    ("no virtual channel", LINKS, "hop_latency_ns", "virtual_channels = 0\nhop_latency_ns", ["virtual_channels = 0"]),
     ("a core without a link", LINKS, 'name = "npu1"', 'name = "npu2"', ['none ends at "npu2"']),
     ("a link to itself", LINKS, 'source = "npu0", destination = "npu1"', 'source = "npu0", destination = "npu0"',
      ["links[0] joins \"npu0\" to itself"]),
@@ -138,6 +161,16 @@ def test_mistakes_are_named(text: str, old: str, new: str, parts: list[str]) -> 
 
 def test_a_mistake_in_the_defaults_is_told_once() -> None:
     assert refusal(EXYNOS.replace("clock_mhz = 1196", "clock_mhz = -5", 1)).count("-5") == 1
+
+
+def test_a_mistake_of_equal_cores_is_told_once() -> None:
+    message = refusal(RING.replace("spm_banks = 8 ", "spm_banks = 3 ", 1))
+    assert message.count("cores[0].spm_bytes = 524288 is no multiple of its 3 spm_banks") == 1
+
+
+def test_equal_cores_are_numbered() -> None:
+    text = RING.replace("count = 4 ", 'count = 2\n[[cores]]\nname = "extra"\n[[cores]]\nname = "big"\ncount = 1 #')
+    assert [core.name for core in parse_machine(text, "own.toml").cores] == ["npu0", "npu1", "extra", "big0"]
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,19 +45,41 @@ def machines_command(name: str | None) -> None:
 def _describe(machine: Machine) -> None:
     from rich.table import Table
 
-    talk, network, dram = Talk(), machine.network, machine.dram
-    reach = "cores reach each other's scratchpads" if network.cores_reach_each_other else "cores meet in DRAM only"
+    talk, dram = Talk(), machine.dram
     talk.show(f"{machine.name}: {machine.description}",
-              f"{len(machine.cores)} cores, {_peak(machine):.2f} TMAC/s at int8; {network.topology}, {reach}"
-              f"{', multicast' if network.multicast else ''}",
+              f"{len(machine.cores)} cores, {_peak(machine):.2f} TMAC/s at int8", *_network_lines(machine),
               f"DRAM {dram.bandwidth_gb_per_s:g} GB/s, {dram.efficiency:.0%} of it reached, {dram.latency_ns:g} ns,"
               f" bursts of {dram.burst_bytes} bytes")  # fmt: skip
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for column in ("core", "MHz", "MACs", "in x out x pixels", "depthwise", "vector B", "SPM KiB", "int16", "fp16"):
         table.add_column(column, justify="left" if column == "core" else "right")
-    for core in machine.cores:
-        table.add_row(*_core_cells(core))
+    for _, cores in groupby(machine.cores, lambda core: _core_cells(core)[1:]):
+        first, *others = cores
+        name, *cells = _core_cells(first)
+        table.add_row(f"{name}..{others[-1].name}" if others else name, *cells)
     talk.show(table)
+
+
+def _network_lines(machine: Machine) -> Iterator[str]:
+    from npu_backend.network import machine_topology
+    from npu_backend.network_figures import bisection_gb_per_s, diameter, shape
+
+    network, topology = machine.network, machine_topology(machine)
+    reach = "cores reach each other's scratchpads" if network.cores_reach_each_other else "cores meet in DRAM only"
+    yield f"{shape(machine)}, {reach}{', multicast' if network.multicast else ''}"
+    rates, ports = sorted({link.bytes_per_ns for link in topology.links.values()}), sorted(set(topology.ports.values()))
+    longest = diameter(machine)
+    parts = [f"{len(topology.links)} directed link{'s' * (len(topology.links) != 1)} of {_several(rates)} GB/s",
+             f"{network.hop_latency_ns:g} ns a hop", f"longest route {longest} hop{'s' * (longest != 1)}"]  # fmt: skip
+    if network.cores_reach_each_other:
+        parts.append(f"bisection {bisection_gb_per_s(machine):g} GB/s each way")
+    if ports:
+        parts.append(f"{len(topology.ports)} memory ports of {_several(ports)} GB/s")
+    yield ", ".join(parts)
+
+
+def _several(values: list[float]) -> str:
+    return " to ".join(f"{value:g}" for value in dict.fromkeys((values[0], values[-1])))
 
 
 def _core_cells(core: Core) -> tuple[str, ...]:

@@ -231,8 +231,7 @@ def _flit_network(records: MachineRecords, physics: Physics) -> FlitNetwork:
 
 def _flits(records: MachineRecords, task: Task, start_ns: float, physics: Physics) -> _Flits:
     routes = _routes(records, task)
-    hop_ns = routes[0].hop_ns if physics.wires_hold_latency else 0
-    paths = tuple(tuple(Hop(step, hop_ns if step in route.links else 0) for step in route.steps) for route in routes)
+    paths = tuple(route.hops(hold_latency=physics.wires_hold_latency) for route in routes)
     path_ns = 0 if physics.wires_hold_latency else max(route.latency_ns for route in routes)
     dram_ns = 0 if task.engine == Engine.NETWORK else records.machine["dram_latency_ns"]
     before_ns, after_ns = start_ns + _setup_ns(records, task) + path_ns, 0.0
@@ -270,9 +269,9 @@ class _Route:
     links: frozenset[int]
     latency_ns: float
 
-    @property
-    def hop_ns(self) -> float:
-        return self.latency_ns / len(self.links)
+    def hops(self, *, hold_latency: bool) -> tuple[Hop, ...]:
+        hop_ns = self.latency_ns / len(self.links) if hold_latency and self.links else 0
+        return tuple(Hop(step, hop_ns if step in self.links else 0) for step in self.steps)
 
 
 def _routes(records: MachineRecords, task: Task) -> list[_Route]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,7 @@ def _metadata(placed: Placed, strategy: Strategy, plan: Strategy, origins: Mappi
     return {
         "graph": partitioned.fused.graph.name,
         "machine": partitioned.machine.name,
+        "network": asdict(partitioned.machine.network),
         "strategy": strategy.name,
         "plan": plan.name,
         "spm_peak_bytes": list(placed.peak_bytes),

@@ -82,13 +82,14 @@ def _lane(spans: _Spans, core: int, engine: int) -> dict[str, Any]:
     return {
         "core": core,
         "engine": Engine(engine).name.lower(),
-        "start": _base64(start, "<u4"),
-        "duration": _base64(stop - start, "<u4"),
-        "origin": _base64(spans.origin[own], "<u4"),
-        "bytes": _base64(spans.moved_bytes[own], "<u4"),
-        "opcode": _base64(spans.opcode[own], "u1"),
+        "start": base64_column(start, "<u4"),
+        "duration": base64_column(stop - start, "<u4"),
+        "origin": base64_column(spans.origin[own], "<u4"),
+        "bytes": base64_column(spans.moved_bytes[own], "<u4"),
+        "opcode": base64_column(spans.opcode[own], "u1"),
     }
 
 
-def _base64(values: npt.NDArray[Any], kind: str) -> str:
+def base64_column(values: npt.NDArray[Any], kind: str) -> str:
+    """Numbers as the page's scripts read them; `kind` is NumPy's name of their type, little-endian."""
     return b64encode(values.astype(kind).tobytes()).decode()

@@ -71,6 +71,32 @@ def test_lanes_hold_every_span_once(timed: TimedProgram) -> None:
     assert wait in codes
 
 
+def test_path_is_that_of_the_run(timed: TimedProgram) -> None:
+    """All pieces one after the other, rounded to ns, and each of the longest among them."""
+    data = page_data(run_of([timed]), [timed])
+    path, told = data["path"], data["run"]["critical_path"]
+    start, duration = column(path, "start"), column(path, "duration")
+    assert (start[1:] == (start + duration)[:-1]).all()
+    assert (start[0], start[-1] + duration[-1]) == (0, round(told["total_us"] * 1000))
+    layers, kinds = column(path, "layer"), column(path, "kind", "u1")
+    by_layer = np.bincount(layers, duration, len(timed.layers)) / 1000
+    assert by_layer == pytest.approx(told["by_layer"], abs=0.001 * len(start))
+    pieces = {(path["kinds"][kind], round(at)) for kind, at in zip(kinds, start.tolist(), strict=True)}
+    assert {(row["kind"], round(row["start_us"] * 1000)) for row in told["segments"]} <= pieces
+    assert {path["engines"][engine] for engine in column(path, "engine", "u1")} <= {
+        lane["engine"] for lane in data["timeline"]["lanes"]}  # fmt: skip
+
+
+def test_shape_of_the_network(timed: TimedProgram) -> None:
+    mesh = compiled(load_machine("mesh16").take(4), "halo")
+    network = embedded(report_page(run_of([mesh]), [mesh]))["network"]
+    assert (network["topology"], network["rows"], network["columns"]) == ("mesh", 4, 4)
+    assert page_data(run_of([timed]), [timed])["network"]["topology"] == "crossbar"
+    old = replace(timed, program=replace(timed.program, metadata={
+        key: value for key, value in timed.program.metadata.items() if key != "network"}))  # fmt: skip
+    assert page_data(run_of([old]), [old])["network"] is None
+
+
 def test_programs_follow_each_other(timed: TimedProgram) -> None:
     one, two = (page_data(run_of([timed] * count), [timed] * count)["timeline"] for count in (1, 2))
     assert two["total_ns"] == pytest.approx(2 * one["total_ns"])

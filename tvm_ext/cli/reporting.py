@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def report_command(model: Path, output: Path, verbose: bool, quiet: bool, **given: Any) -> None:
     """Compile the ONNX file MODEL, or take a package, time it, and write the figures as a page to look at.
 
-    The page needs no other file and no network: cores, layers with the reasons of their choices, and what each engine
-    does when.
+    The page needs no other file and no internet: cores, the critical path, how busy each link is, layers with the
+    reasons of their choices, and what each engine does when.
     """
     from npu_backend.files import check_writable, write_atomically
     from npu_backend.report.page import report_page

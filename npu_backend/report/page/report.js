@@ -5,6 +5,8 @@ const RUN = DATA.run;
 const LAYERS = RUN.layers;
 const byId = (id) => document.getElementById(id);
 
+const decoded = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -64,6 +66,8 @@ function showHead() {
   const plan = RUN.plan === RUN.strategy ? "" : `, plan of ${RUN.plan} (faster)`;
   const nodes = `${plural(RUN.npu_ops, "ONNX node")} on the NPU, ${number(RUN.host_ops.length)} on the host`;
   byId("subtitle").textContent = `${plural(RUN.cores, "core")}, strategy ${RUN.strategy}${plan}; ${nodes}`;
+  byId("idle-cores").textContent = `${number(RUN.cores_used)} of ${plural(RUN.cores, "core")} used: ${RUN.cores_reason}`;
+  byId("idle-cores").hidden = !RUN.cores_reason;
   const bound = RUN.latency_us ? RUN.lower_bound_us / RUN.latency_us : 0;
   const utilization = RUN.latency_us ? RUN.macs / (RUN.latency_us * DATA.peak_macs_per_us) : 0;
   const waits = RUN.synchronization;
@@ -95,6 +99,7 @@ function showCores() {
   const rows = RUN.per_core.map((core, index) => coreRow(index, core, ""));
   if (rows.length > 1) rows.push(coreRow("all", allCores(), "all"));
   legend("parts", PARTS);
+  byId("cores").parentElement.classList.toggle("tall", rows.length > 24);
   byId("cores").append(headRow(columns), element("tbody", {}, ...rows));
 }
 
@@ -161,6 +166,7 @@ const COLUMNS = [
   ["cycles", "", (l) => l.cycles, (l) => filled(number(l.cycles), l.cycles / mostCycles, "matrix"), "by how much the layer moves the end of the run"],
   ["share", "", (l) => l.latency_us, (l) => [percent(share(l))], "of the latency"],
   ["used", "", (l) => used(l) ?? -1, (l) => [used(l) === null ? "" : percent(used(l))], "of all cores' multiply-accumulates at their peak"],
+  ["path µs", "", (l, i) => RUN.critical_path.by_layer[i], (l, i) => [number(RUN.critical_path.by_layer[i], 1)], "of the critical path; all layers add up to the latency"],
   ["wait µs", "", (l) => l.sync_us, (l) => [l.sync_us ? number(l.sync_us, 2) : ""], "how long a core stands still for others, mean over the cores"],
   ["DRAM", "", (l) => l.dram_bytes, (l) => filled(bytes(l.dram_bytes), l.dram_bytes / mostBytes, "load")],
   ["tiles", "", (l) => l.tiles.reduce((a, b) => a + b, 0), (l) => [l.tiles.reduce((a, b) => a + b, 0)], "of all cores"],

@@ -1,9 +1,11 @@
 // The engines of all cores over time, on a canvas: only what is visible is drawn, and what is narrower than a pixel is
 // drawn as the share of the pixel that it covers.
-const GUTTER = 104, RULER = 22, BAND = 20, LANE = 15, GAP = 12;
+const IS_DENSE = RUN.per_core.length > 8;
+const GUTTER = IS_DENSE ? 84 : 104, RULER = 22, BAND = 20, PATH_BAND = 12, LANE = IS_DENSE ? 6 : 15, GAP = IS_DENSE ? 5 : 12;
+// More pieces of the path than these are not joined by lines.
+const JOINED_PIECES = 400;
 const LEAST_NS = 50;
 const TOTAL_NS = Math.max(1, DATA.timeline.total_ns);
-const decoded = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 const LANES = DATA.timeline.lanes.map((lane) => ({
   core: lane.core, engine: lane.engine, start: decoded(lane.start, Uint32Array), duration: decoded(lane.duration, Uint32Array),
   origin: decoded(lane.origin, Uint32Array), bytes: decoded(lane.bytes, Uint32Array), opcode: decoded(lane.opcode, Uint8Array),
@@ -24,22 +26,24 @@ for (const lane of LANES) {
 }
 const layerStart = (index) => (index ? layerEnds[index - 1] : 0);
 
-const view = { from: 0, to: TOTAL_NS, hover: null, colour: "engine", pending: false };
+const view = { from: 0, to: TOTAL_NS, hover: null, colour: "engine", path: true, pending: false };
 const host = byId("timeline"), canvas = host.querySelector("canvas"), pen = canvas.getContext("2d");
 let theme = {}, width = 0, height = 0;
 
 // Places from top to bottom; a gap stands between cores.
-let bottom = RULER + BAND + 4;
+let bottom = RULER + BAND + PATH_BAND + 6;
 LANES.forEach((lane, index) => {
   if (index && LANES[index - 1].core !== lane.core) bottom += GAP;
   lane.top = bottom;
   bottom += LANE;
 });
 height = bottom + 6;
+const laneOfPiece = Array.from(PATH.core, (core, piece) =>
+  LANES.find((lane) => lane.core === core && lane.engine === DATA.path.engines[PATH.engine[piece]]));
 
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["card", "ink", "quiet", "line", "soft", "accent", "load", "store", "network", "matrix", "vector", "wait"];
+  const names = ["card", "ink", "quiet", "line", "soft", "accent", "load", "store", "network", "matrix", "vector", "wait", "latency", "signal", "idle"];
   theme = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
   theme.dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
   theme.layers = LAYERS.map((_, layer) => `hsl(${(layer * 137.5) % 360} 55% ${theme.dark ? 62 : 44}%)`);
@@ -67,6 +71,7 @@ function draw() {
   drawRuler();
   drawBand();
   LANES.forEach(drawLane);
+  if (view.path) drawPath();
   drawLabels();
 }
 
@@ -189,7 +194,32 @@ function drawColumn(lane, column) {
 function fill(lane, x, wide, paint, alpha, isWait) {
   if (pen.lastPaint !== paint) pen.fillStyle = pen.lastPaint = paint;
   pen.globalAlpha = alpha;
-  pen.fillRect(x, lane.top + (isWait ? 4 : 0), wide, LANE - (isWait ? 10 : 2));
+  pen.fillRect(x, lane.top + (isWait ? LANE / 4 : 0), wide, isWait ? LANE / 3 : LANE - (IS_DENSE ? 1 : 2));
+}
+
+// The critical path: a band of its own, and a line under each of its spans; few are joined where they change lanes.
+function drawPath() {
+  const first = pieceAt(view.from), last = Math.min(pieceAt(view.to), PATH.start.length - 1);
+  const isJoined = last - first < JOINED_PIECES;
+  pen.save();
+  pen.beginPath();
+  pen.rect(GUTTER, 0, width - GUTTER, height);
+  pen.clip();
+  for (let piece = first; piece <= last; ++piece) {
+    const left = toX(PATH.start[piece]), wide = toX(PATH.start[piece] + PATH.duration[piece]) - left, lane = laneOfPiece[piece];
+    pen.globalAlpha = isDimmed(PATH.layer[piece]) ? 0.25 : 1;
+    pen.fillStyle = theme[KIND_NAMES[PATH.kind[piece]]];
+    pen.fillRect(left, RULER + BAND, wide, PATH_BAND - 2);
+    pen.fillStyle = theme.ink;
+    pen.fillRect(left, lane.top + LANE - (IS_DENSE ? 1.5 : 2.5), Math.max(wide, 0.6), IS_DENSE ? 1.5 : 2.5);
+    const before = piece > first && laneOfPiece[piece - 1];
+    if (!isJoined || !before || before === lane) continue;
+    const [top, end] = [before.top, lane.top].sort((a, b) => a - b);
+    pen.globalAlpha *= 0.45;
+    pen.fillRect(left - 0.5, top + LANE - 2, 1, end - top);
+  }
+  pen.restore();
+  pen.lastPaint = null;
 }
 
 function drawLabels() {
@@ -200,14 +230,15 @@ function drawLabels() {
   pen.fillStyle = theme.quiet;
   pen.textAlign = "right";
   pen.fillText("layers", GUTTER - 8, RULER + (BAND - 4) / 2);
+  if (view.path) pen.fillText("critical path", GUTTER - 8, RULER + BAND + (PATH_BAND - 2) / 2);
   LANES.forEach((lane, index) => {
     pen.textAlign = "right";
     pen.fillStyle = theme.quiet;
-    pen.fillText(lane.engine, GUTTER - 8, lane.top + LANE / 2 - 1);
+    if (!IS_DENSE) pen.fillText(lane.engine, GUTTER - 8, lane.top + LANE / 2 - 1);
     if (index && LANES[index - 1].core === lane.core) return;
     pen.textAlign = "left";
     pen.fillStyle = theme.ink;
-    pen.fillText(`core ${lane.core}`, 8, lane.top + LANE / 2 - 1);
+    pen.fillText(`core ${lane.core}`, 8, lane.top + (IS_DENSE ? 7 : LANE / 2 - 1));
   });
 }
 
@@ -229,7 +260,7 @@ function zoomToLayer(layer) {
   host.scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
-// What lies under the pointer: a span, or a layer of the band.
+// What lies under the pointer: a span, a piece of the path, or a layer of the band.
 function under(event) {
   const box = canvas.getBoundingClientRect();
   const x = event.clientX - box.left, y = event.clientY - box.top, ns = toNs(x);
@@ -237,6 +268,10 @@ function under(event) {
   if (y >= RULER && y < RULER + BAND) {
     const layer = layerEnds.findIndex((end) => end >= ns);
     return layer < 0 ? null : { layer };
+  }
+  if (view.path && y >= RULER + BAND && y < RULER + BAND + PATH_BAND) {
+    const piece = pieceAt(ns);
+    return piece < PATH.start.length ? { piece, layer: PATH.layer[piece] } : null;
   }
   const lane = LANES.find((one) => y >= one.top && y < one.top + LANE);
   if (!lane) return null;
@@ -250,6 +285,7 @@ function describe(event) {
   const found = under(event);
   if (!found) return hideTip();
   const title = `${found.layer} ${LAYERS[found.layer].name}`;
+  if (found.piece !== undefined) return showTip(event, title, pieceLines(found.piece));
   if (!found.lane) return showTip(event, title, layerLines(found.layer));
   const { lane, span } = found, ns = lane.duration[span];
   const node = DATA.timeline.origins[lane.origin[span]];
@@ -307,6 +343,7 @@ function listen() {
   byId("zoom-in").onclick = () => zoom(0.5);
   byId("zoom-out").onclick = () => zoom(2);
   byId("zoom-fit").onclick = () => setView(0, TOTAL_NS);
+  byId("show-path").onchange = (event) => { view.path = event.target.checked; redraw(); };
   byId("colour").onchange = (event) => { view.colour = event.target.value; redraw(); };
 }
 
@@ -324,11 +361,13 @@ showHead();
 showHost();
 if (LAYERS.length) {
   showCores();
+  showPath();
+  showNetwork();
   showBars();
   makeLayers();
   width = host.clientWidth;
   showTimeline();
   draw();
 } else {
-  for (const id of ["cores-section", "timeline-section", "bars-section"]) byId(id).hidden = true;
+  for (const id of ["cores-section", "path-section", "network-section", "timeline-section", "bars-section"]) byId(id).hidden = true;
 }

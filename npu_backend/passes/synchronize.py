@@ -6,16 +6,20 @@ which they are given. A vector clock per step leaves out every wait that earlier
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from npu_backend.box import Box
 from npu_backend.isa import Engine
 from npu_backend.stages import Access, Placed, Step
 
 ENGINES = len(Engine)
+
+# For every engine of all cores, how many of its steps are finished.
+_Clock = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -59,41 +63,45 @@ class _Clocks:
 
     def __post_init__(self) -> None:
         # Row e: for each engine, how many of its steps are finished before engine e's next step starts.
-        self.now = np.zeros((self.engines, self.engines), np.int64)
-        # Per engine, its steps in order and the clock at the end of each.
+        self.now = np.zeros((self.engines, self.engines), np.int32)
+        # Per engine, its steps in order, and what it knows of the others at the end of each. Few steps learn anything;
+        # the rest share the array of the step before.
         self.steps: list[list[int]] = [[] for _ in range(self.engines)]
-        self.ends: list[list[np.ndarray]] = [[] for _ in range(self.engines)]
+        self.known: list[list[_Clock]] = [[] for _ in range(self.engines)]
 
-    def add(self, index: int, engine: int, needed: np.ndarray) -> None:
+    def add(self, index: int, engine: int, needed: Mapping[int, int]) -> None:
         """Appends a step that needs the first ``needed[e]`` steps of every engine e to be finished."""
         clock = self.now[engine]
         waits: list[int] = []
-        missing = np.flatnonzero(needed > clock)
         # Latest steps first: what they imply need not be waited for.
-        for other in sorted(missing.tolist(), key=lambda e: -self.steps[e][needed[e] - 1]):
-            if other == engine or needed[other] <= clock[other]:
+        for other in sorted(needed, key=lambda e: -self.steps[e][needed[e] - 1]):
+            if needed[other] <= clock[other]:
                 continue
             semaphore = self.semaphores.setdefault((other, engine), len(self.semaphores))
             waits.append(semaphore)
             self.signals[self.steps[other][needed[other] - 1]].append(semaphore)
-            np.maximum(clock, self.ends[other][needed[other] - 1], out=clock)
+            np.maximum(clock, self.known[other][needed[other] - 1], out=clock)
+            clock[other] = needed[other]
         self.waits.append(waits)
         self.signals.append([])
         self.steps[engine].append(index)
-        clock[engine] = len(self.steps[engine])
         self.sequence.append(len(self.steps[engine]))
-        self.ends[engine].append(clock.copy())
+        self.known[engine].append(clock.copy() if waits or not self.known[engine] else self.known[engine][-1])
+        clock[engine] = len(self.steps[engine])
 
 
 class _Hazards:
     """Which steps touched what: per buffer the boxes read and written, and per address who was there before."""
 
+    # Buffer to engine to what the engine did there, in order: its sequence number and the box.
+    _Touched = dict[int | str, dict[int, list[tuple[int, Box]]]]
+
     def __init__(self, placed: Placed, engines: int) -> None:
         self.placed, self.engines = placed, engines
-        # Buffer to engine to what the engine did there, in order: its sequence number, the box, whether it wrote.
-        self.accesses: dict[int | str, dict[int, list[tuple[int, Box, bool]]]] = {}
-        self.last: dict[int, np.ndarray] = {}
-        self.inherited: dict[int, np.ndarray] = {}
+        self.read: _Hazards._Touched = {}
+        self.written: _Hazards._Touched = {}
+        self.last: dict[int, _Clock] = {}
+        self.inherited: dict[int, _Clock] = {}
         machine = placed.scheduled.tiled.resident.partitioned.machine
         self.retired = [_Retired(engines) for _ in machine.cores]
         self.ending = self._ending()
@@ -105,22 +113,26 @@ class _Hazards:
             ending.setdefault(buffer.last_step, []).append(number)
         return ending
 
-    def before(self, step: Step, finished: np.ndarray) -> np.ndarray:
-        """For every engine, how many of its steps must be finished before this one.
+    def before(self, step: Step, finished: _Clock) -> dict[int, int]:
+        """For other engines, how many of their steps must be finished before this one.
 
         `finished` is what the step's own engine knows already; older steps need not be looked at.
         """
-        needed, own, known = finished.copy(), engine_of(step), finished.tolist()
+        needed: dict[int, int] = {}
+        own, known = engine_of(step), finished.tolist()
         for access, is_write in _accesses(step):
-            for engine, done in self.accesses.get(access.buffer, {}).items():
-                if engine != own:
-                    sequence = _latest_conflict(done, access.box, is_write, known[engine])
-                    needed[engine] = max(needed[engine], sequence)
+            for touched in (self.written, self.read) if is_write else (self.written,):
+                for engine, done in touched.get(access.buffer, {}).items():
+                    after = needed.get(engine, known[engine])
+                    if engine != own and (sequence := _latest_conflict(done, access.box, after)):
+                        needed[engine] = sequence
             if is_write and isinstance(access.buffer, int):
-                np.maximum(needed, self._inherited(access.buffer), out=needed)
+                inherited = self._inherited(access.buffer)
+                for engine in np.flatnonzero(inherited > finished).tolist():
+                    needed[engine] = max(needed.get(engine, 0), int(inherited[engine]))
         return needed
 
-    def _inherited(self, buffer: int) -> np.ndarray:
+    def _inherited(self, buffer: int) -> _Clock:
         """Steps of earlier buffers at the same addresses."""
         if buffer not in self.inherited:
             start, size = self.placed.addresses[buffer], self.placed.scheduled.buffers[buffer].size_bytes
@@ -132,25 +144,27 @@ class _Hazards:
         """Notes what a step touched, and retires the buffers that end with it."""
         engine = engine_of(step)
         for access, is_write in _accesses(step):
-            done = self.accesses.setdefault(access.buffer, {}).setdefault(engine, [])
-            done.append((sequence, access.box, is_write))
+            touched = self.written if is_write else self.read
+            touched.setdefault(access.buffer, {}).setdefault(engine, []).append((sequence, access.box))
             if isinstance(access.buffer, int):
-                last = self.last.setdefault(access.buffer, np.zeros(self.engines, np.int64))
-                last[engine] = sequence
+                if access.buffer not in self.last:
+                    self.last[access.buffer] = np.zeros(self.engines, np.int32)
+                self.last[access.buffer][engine] = sequence
         for buffer in self.ending.get(index, ()):
             if buffer in self.last:
                 description, start = self.placed.scheduled.buffers[buffer], self.placed.addresses[buffer]
-                last = np.maximum(self.last[buffer], self._inherited(buffer))
+                last = np.maximum(self.last.pop(buffer), self._inherited(buffer))
                 self.retired[description.core].add(start, start + description.size_bytes, last)
-                self.accesses.pop(buffer)
+                for kept in (self.inherited, self.read, self.written):
+                    kept.pop(buffer, None)
 
 
-def _latest_conflict(done: list[tuple[int, Box, bool]], box: Box, is_write: bool, known: int) -> int:
-    """The newest step after `known` whose access conflicts with one to `box`, or 0."""
-    for sequence, other, wrote in reversed(done):
-        if sequence <= known:
+def _latest_conflict(done: list[tuple[int, Box]], box: Box, after: int) -> int:
+    """The newest step after so many that touched some of `box`, or 0."""
+    for sequence, other in reversed(done):
+        if sequence <= after:
             return 0
-        if (is_write or wrote) and other.overlaps(box):
+        if other.overlaps(box):
             return sequence
     return 0
 
@@ -159,18 +173,18 @@ class _Retired:
     """Address ranges of one scratchpad that no living buffer holds any more, with the last steps that used each."""
 
     def __init__(self, engines: int) -> None:
-        self.ranges: list[tuple[int, int, np.ndarray]] = []
+        self.ranges: list[tuple[int, int, _Clock]] = []
         self.engines = engines
 
-    def overlapping(self, start: int, stop: int) -> np.ndarray:
+    def overlapping(self, start: int, stop: int) -> _Clock:
         """The last step of every engine in any part of the range."""
-        last = np.zeros(self.engines, np.int64)
+        last = np.zeros(self.engines, np.int32)
         for low, high, steps in self.ranges:
             if low < stop and start < high:
                 np.maximum(last, steps, out=last)
         return last
 
-    def add(self, start: int, stop: int, last: np.ndarray) -> None:
+    def add(self, start: int, stop: int, last: _Clock) -> None:
         """Replaces what was known of the range: `last` already includes it."""
         kept = []
         for low, high, steps in self.ranges:

@@ -20,15 +20,17 @@ BARRIER = "barrier"
 def with_barriers(steps: Sequence[Step], partitioned: Partitioned) -> tuple[Step, ...]:
     """The steps, those at the end and the start of every stratum with more to wait for."""
     done: list[Step] = []
-    stored: list[Access] = []
+    stored: tuple[Access, ...] = ()
     for number, (_, group) in enumerate(groupby(steps, key=lambda step: partitioned.joins[step.layer].stratum)):
         stratum = list(group)
         for position in _first(enumerate(stratum), Engine.LOAD).values():
             stratum[position] = replace(stratum[position], reads=(*stratum[position].reads, *stored))
-        stored = []
-        for core, position in _first(reversed(list(enumerate(stratum))), Engine.STORE).items():
-            stored.append(Access(f"{BARRIER} {number}", Box((core,), (core + 1,))))
-            stratum[position] = replace(stratum[position], writes=(*stratum[position].writes, stored[-1]))
+        last = list(_first(reversed(list(enumerate(stratum))), Engine.STORE).values())
+        name = f"{BARRIER} {number}"
+        for place, position in enumerate(last):
+            written = Access(name, Box((place,), (place + 1,)))
+            stratum[position] = replace(stratum[position], writes=(*stratum[position].writes, written))
+        stored = (Access(name, Box((0,), (len(last),))),) if last else ()
         done += stratum
     return tuple(done)
 

@@ -124,8 +124,8 @@ class _Hazards:
             for touched in (self.written, self.read) if is_write else (self.written,):
                 for engine, done in touched.get(access.buffer, {}).items():
                     after = needed.get(engine, known[engine])
-                    if engine != own and (sequence := _latest_conflict(done, access.box, after)):
-                        needed[engine] = sequence
+                    if done[-1][0] > after and engine != own:
+                        needed[engine] = max(after, _latest_conflict(done, access.box, after))
             if is_write and isinstance(access.buffer, int):
                 inherited = self._inherited(access.buffer)
                 for engine in np.flatnonzero(inherited > finished).tolist():

@@ -110,6 +110,7 @@ def test_multicast_follows_the_core_that_comes_last() -> None:
     assert [row[:3] for row in pieces(path)] == [
         ("latency", "alone", 1), ("load", "alone", 1), ("latency", "both0", 0), ("load", "both0", 0),
         ("signal", "after", 0), ("vector", "after", 0)]  # fmt: skip
+    assert [row[-1] for row in pieces(path)[2:4]] == [SETUP + PATH + DRAM, 640 / BYTES_PER_NS]
 
 
 def test_sends_of_a_multicast_are_one() -> None:
@@ -175,7 +176,7 @@ def timed_or_none(assembly: Assembly) -> TimedProgram | None:
         raise
 
 
-@pytest.mark.parametrize(("machine", "cores"), [("exynos2100", 3), ("mesh16", 16), ("ring4", 4)])
+@pytest.mark.parametrize(("machine", "cores"), [("exynos2100", 3), ("mesh16", 16), ("ring4", 4), ("torus16", 9)])
 @pytest.mark.parametrize("strategy", ["base", "channel", "stratum"])
 def test_adds_up_on_compiled_networks(machine: str, cores: int, strategy: str) -> None:
     program = compiled(load_machine(machine).take(cores), strategy)

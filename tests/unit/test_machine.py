@@ -39,18 +39,21 @@ def test_macs_a_cycle(name: str, macs: list[int]) -> None:
     assert [core.mac_array.macs_per_cycle for core in load_machine(name).cores] == macs
 
 
-SOURCE = re.compile(r"assumption|calibrated|the (same|unit)|\bas \w+16|\[[A-Z]|JEDEC|I?SCA|HPCA|LPDDR|Exynos|engines")
+SOURCE = re.compile(
+    r"assumption: |calibrated|the (same|unit)|\bas \w+16|\[[A-Z]|JEDEC|I?SCA|HPCA|LPDDR|Exynos|engines run"
+)
 
 
 @pytest.mark.parametrize("name", machine_names())
 def test_every_number_has_a_source(name: str) -> None:
-    """A comment on its line, or on that of its table, that names a source or says "assumption"."""
+    """A comment on its line, or on that of its table, names a source, or says "assumption" and on what ground."""
     section = ""
     for line in (SHIPPED / f"{name}.toml").read_text().splitlines():
         section = line if line.startswith("[") else section
         if "=" in line and not line.startswith(("name", "description", "links", "overrides", "#")):
             comment = line.partition("#")[2] or section.partition("#")[2]
             assert SOURCE.search(comment), line
+            assert not comment.strip().endswith("assumption") or SOURCE.search(comment.replace("assumption", "")), line
 
 
 def test_types_are_derived() -> None:

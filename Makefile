@@ -110,6 +110,11 @@ bench-zoo: setup ## the emulator against ONNX Runtime on the models of others, i
 bench-vela: setup ## emulated latency and DRAM traffic beside the estimates of Arm's compiler Vela
 	@$(python) -m benchmarks.vela
 
+.PHONY: bench-network
+bench-network: setup ## up to 64 cores and six topologies on the emulator's clock (hours; takes up where it stopped)
+	@mkdir -p build
+	@$(python) -m benchmarks.network --json build/network.json
+
 .PHONY: models
 models: $(installed) ## fetch the real models the tests use
 	@$(python) -m models fetch

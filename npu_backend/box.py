@@ -38,7 +38,11 @@ class Box:
     @property
     def is_empty(self) -> bool:
         """Whether the box holds no element."""
-        return 0 in self.shape
+        # A plain loop as in `overlaps`.
+        for start, stop in zip(self.starts, self.stops):  # noqa: SIM110
+            if stop <= start:
+                return True
+        return False
 
     def interval(self, axis: int) -> tuple[int, int]:
         """The half-open interval on one axis."""
@@ -58,7 +62,7 @@ class Box:
         """Whether at least one element is in both boxes."""
         # A plain loop: the passes ask this millions of times.
         for start, stop, low, high in zip(self.starts, self.stops, other.starts, other.stops):
-            if start >= high or low >= stop or start >= stop or low >= high:
+            if not start < high > low < stop > start:
                 return False
         return True
 

@@ -36,6 +36,13 @@ def encode(instruction: Instruction) -> bytes:
     return layout.pack(entry.code, layout.size // 8, instruction.origin, *values)
 
 
+def encode_tokens(name: str, semaphores: Iterable[int], origin: int) -> bytes:
+    """Bytes of a WAIT or SIGNAL for each semaphore: half of all instructions where there are many cores."""
+    layout, code = _LAYOUTS[name], FORMAT_BY_NAME[name].code
+    words = layout.size // 8
+    return b"".join([layout.pack(code, words, origin, semaphore, 0) for semaphore in semaphores])
+
+
 def decode(stream: bytes) -> Iterator[Instruction]:
     """Instructions of a stream, in order.
 

@@ -180,13 +180,18 @@ class Resident:
 
     def bytes_at(self, layer_index: int, core: int) -> int:
         """Scratchpad bytes that resident tensors take on a core while a layer runs."""
-        graph = self.partitioned.fused.graph
-        return sum(
-            aligned(box.size * graph.tensor(residency.tensor).itemsize)
-            for residency in self.residencies.values()
-            if residency.first_layer <= layer_index <= residency.last_layer
-            and (box := residency.boxes[core]) is not None
-        )
+        return self._bytes[layer_index][core]
+
+    @cached_property
+    def _bytes(self) -> list[list[int]]:
+        """By layer and core."""
+        taken = [[0] * len(split.boxes) for split in self.partitioned.splits]
+        for residency in self.residencies.values():
+            itemsize = self.partitioned.fused.graph.tensor(residency.tensor).itemsize
+            sizes = [0 if box is None else aligned(box.size * itemsize) for box in residency.boxes]
+            for layer_index in range(residency.first_layer, residency.last_layer + 1):
+                taken[layer_index] = [before + more for before, more in zip(taken[layer_index], sizes)]
+        return taken
 
 
 ALIGNMENT_BYTES = 64

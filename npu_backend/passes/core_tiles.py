@@ -80,7 +80,7 @@ class CoreLayer:
         return loaded
 
     def _load_constants(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
-        early = self.builder.prefetched.get((self.index, self.core), {})
+        early = self.builder.early(self.index, self.core)
         loaded: dict[object, _Loaded] = {}
         for name, key in self._slices(part):
             known = held.get(name)
@@ -126,7 +126,7 @@ class CoreLayer:
 
     def _load_early(self, room_bytes: int) -> bool:
         """Loads what is not loaded yet; whether all of it fits."""
-        early = self.builder.prefetched.setdefault((self.index, self.core), {})
+        early = self.builder.early(self.index, self.core)
         for name, key in dict.fromkeys(entry for part in self.parts for entry in self._slices(part)):
             if (name, key) in early:
                 continue

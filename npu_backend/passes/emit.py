@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from npu_backend.encoding import encode
+from npu_backend.encoding import encode, encode_tokens
 from npu_backend.graph import Graph, GraphPort, Op
-from npu_backend.isa import Engine, Instruction
+from npu_backend.isa import Engine
 from npu_backend.network import machine_records
 from npu_backend.ops import spec_of
 from npu_backend.ops.base import Address
@@ -78,9 +78,9 @@ def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[
     for step, waits, signals in zip(placed.scheduled.steps, synchronized.waits, synchronized.signals):
         origin = origins[step.layer, step.origin]
         stream = streams.setdefault((step.core, step.engine), [])
-        stream += [encode(Instruction("WAIT", {"semaphore": semaphore}, origin)) for semaphore in waits]
+        stream.append(encode_tokens("WAIT", waits, origin))
         stream += [encode(resolve(instruction, address_of, origin)) for instruction in step.instructions]
-        stream += [encode(Instruction("SIGNAL", {"semaphore": semaphore}, origin)) for semaphore in signals]
+        stream.append(encode_tokens("SIGNAL", signals, origin))
     return {key: b"".join(parts) for key, parts in streams.items()}
 
 

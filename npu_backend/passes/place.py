@@ -38,8 +38,9 @@ def place(scheduled: Scheduled) -> Placed:
     first = np.array([buffer.first_step for buffer in scheduled.buffers], np.int64)
     earliest = _earliest(scheduled, first)
     last = np.array([buffer.last_step for buffer in scheduled.buffers], np.int64)
+    owners = np.array([buffer.core for buffer in scheduled.buffers], np.int64)
     for core, description in enumerate(machine.cores):
-        own = np.array([index for index, buffer in enumerate(scheduled.buffers) if buffer.core == core], np.int64)
+        own = np.flatnonzero(owners == core)
         placed = _Core(description.spm_bytes, sizes[own], earliest[own], first[own], last[own]).addresses()
         ends = placed + sizes[own]
         if ends.max(initial=0) > description.spm_bytes:

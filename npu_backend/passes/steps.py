@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from npu_backend.box import Box
 from npu_backend.stages import Buffer, DramLayout, Fused, Step, Tiled, aligned
@@ -29,7 +29,8 @@ class StepBuilder:
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     resident: dict[tuple[str, int], int] = field(default_factory=dict)
-    prefetched: dict[tuple[int, int], dict[Slice, int]] = field(default_factory=dict)
+    # By core, then by layer.
+    prefetched: dict[int, dict[int, dict[Slice, int]]] = field(default_factory=dict)
 
     @property
     def fused(self) -> Fused:
@@ -44,8 +45,9 @@ class StepBuilder:
 
     def hold(self, buffer: int) -> None:
         """Keeps a buffer alive until the newest step."""
-        newest = max(self.buffers[buffer].last_step, len(self.steps) - 1)
-        self.buffers[buffer] = replace(self.buffers[buffer], last_step=newest)
+        held, newest = self.buffers[buffer], len(self.steps) - 1
+        if held.last_step < newest:
+            self.buffers[buffer] = Buffer(held.core, held.size_bytes, held.label, held.first_step, newest)
 
     def step(self, step: Step) -> None:
         """Appends a step and keeps its buffers alive."""
@@ -54,6 +56,10 @@ class StepBuilder:
             if isinstance(access.buffer, int):
                 self.hold(access.buffer)
 
+    def early(self, index: int, core: int) -> dict[Slice, int]:
+        """The buffers of a layer's constants that a core has loaded early and not used yet; the caller's to change."""
+        return self.prefetched.setdefault(core, {}).setdefault(index, {})
+
     def room_ahead_bytes(self, core: int, index: int, following: int) -> int:
         """Scratchpad bytes that stay free from one layer to another, beside what is loaded early already."""
         resident, spm_bytes = self.tiled.resident, self.tiled.resident.partitioned.machine.cores[core].spm_bytes
@@ -61,8 +67,8 @@ class StepBuilder:
             resident.bytes_at(i, core) + (tiling.working_bytes if (tiling := self.tiled.tilings[i][core]) else 0)
             for i in range(index, following + 1)
         )
-        early = sum(aligned(slice_bytes(key)) for (_, owner), slices in self.prefetched.items() if owner == core
-                    for _, key in slices)  # fmt: skip
+        slices = (key for early in self.prefetched.get(core, {}).values() for _, key in early)
+        early = sum(aligned(slice_bytes(key)) for key in slices)
         return int(spm_bytes * self.early_share) - busiest - early
 
     def resident_box(self, tensor: str, core: int) -> Box:

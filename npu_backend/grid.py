@@ -27,20 +27,21 @@ class Step(NamedTuple):
 
 def grid_topology(network: Grid) -> Topology:
     """Links named by their nodes (`node0-node1`), memory ports by theirs (`memory0`)."""
-    links = grid_links(network)
+    links, columns = grid_links(network), network.shape[1]
     places = network.core_nodes or range(network.node_count)
     from_memory, to_memory = memory_of_nodes(network, inward=True), memory_of_nodes(network, inward=False)
 
-    @cache
-    def hop(step: Step) -> Hop:
-        return Hop(links[step.source, step.destination], step.virtual_channel)
+    @cache  # a leg is part of many walks
+    def leg(first: int, last: int) -> tuple[Hop, ...]:
+        return tuple(Hop(links[step.source, step.destination], step.virtual_channel)
+                     for step in straight_steps(network, first, last))  # fmt: skip
 
     def walk(source: int, destination: int) -> Walk:
         first = from_memory[places[destination]] if source == DRAM_NODE else places[source]
         last = to_memory[places[source]] if destination == DRAM_NODE else places[destination]
         memory = first if source == DRAM_NODE else last if destination == DRAM_NODE else None
-        hops = tuple(hop(step) for step in grid_walk(network, first, last))
-        return Walk(hops, None if memory is None else f"memory{memory}")
+        corner = first - first % columns + last % columns  # in the row of the first, the column of the last
+        return Walk(leg(first, corner) + leg(corner, last), None if memory is None else f"memory{memory}")
 
     ports = {f"memory{node}": network.memory_port_gb_per_s for node in network.memory_nodes}
     return Topology({link.name: link for link in links.values()}, walk, ports)
@@ -97,13 +98,13 @@ def distance(network: Grid, source: int, destination: int) -> int:
     return sum(abs(offset) for offset in _offsets(network, source, destination))
 
 
-def grid_walk(network: Grid, source: int, destination: int) -> Iterator[Step]:
-    """The steps from one node to another."""
+def straight_steps(network: Grid, source: int, destination: int) -> Iterator[Step]:
+    """The steps between two nodes of one row or of one column."""
     rows, columns = network.shape
     (row, column), (down, right) = divmod(source, columns), _offsets(network, source, destination)
+    assert not (down and right)
     for a, b, channel in _line(column, right, columns):
         yield Step(row * columns + a, row * columns + b, channel)
-    column = (column + right) % columns
     for a, b, channel in _line(row, down, rows):
         yield Step(a * columns + column, b * columns + column, channel)
 

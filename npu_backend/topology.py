@@ -53,7 +53,7 @@ class Topology:
 
     def latency_ns(self, walk: Walk) -> float:
         """The sum over the walk's links."""
-        return walk.hops[0].link.latency_ns if self.is_one_switch else sum(hop.link.latency_ns for hop in walk.hops)
+        return walk.hops[0].link.latency_ns if self.is_one_switch else sum([hop.link.latency_ns for hop in walk.hops])
 
     def hop_count(self, walk: Walk) -> int:
         """Links crossed, by which energy counts."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from npu_backend.choose import choose
+from npu_backend.collector import collector_paused
 from npu_backend.graph import Graph
 from npu_backend.machine_types import Machine
 from npu_backend.passes.fuse import fuse
@@ -42,7 +43,8 @@ def compile_graph(
     check_rates(graph, machine)
     legal = done("legalize", legalize(graph))
     fused = done("fuse", fuse(legal))
-    plan = choose(fused, machine, strategy)
+    with collector_paused():
+        plan = choose(fused, machine, strategy)
     done("partition", plan.partitioned)
     done("order", plan.ordered)
     done("strata", plan.divided)

@@ -41,15 +41,37 @@ static int is_covered(const pruning *prune, uint32_t resource, uint32_t other) {
     return 1;
 }
 
-static int never_limits(const pruning *prune, uint32_t resource) {
+/* Only what one of its paths crosses can be crossed by all. */
+static int never_limits(const pruning *prune, uint32_t resource, const npu_record_path *path) {
     const npu_record_resource *resources = prune->program->resources;
-    for (uint32_t other = 0; other < prune->program->resource_count; ++other) {
+    for (uint32_t step = 0; step < path->step_count; ++step) {
+        uint32_t other = prune->program->path_steps[path->first_step + step].resource;
         if (other != resource && !prune->dropped[other] &&
             resources[other].bytes_per_ns <= resources[resource].bytes_per_ns && is_covered(prune, resource, other)) {
             return 1;
         }
     }
     return 0;
+}
+
+static uint32_t first_path(const pruning *prune, uint32_t resource) {
+    const uint64_t *row = prune->crosses + resource * prune->words;
+    for (uint32_t path = 0; path < prune->program->path_count; ++path) {
+        if (row[path / 64] == 0) {
+            path |= 63; /* none of these */
+        } else if (row[path / 64] >> path % 64 & 1) {
+            return path;
+        }
+    }
+    return NPU_NOBODY;
+}
+
+static void drop_resources(pruning *prune) {
+    for (uint32_t resource = 0; resource < prune->program->resource_count; ++resource) {
+        uint32_t path = first_path(prune, resource);
+        prune->dropped[resource] =
+            path == NPU_NOBODY || never_limits(prune, resource, &prune->program->paths[path]);
+    }
 }
 
 static uint32_t node_index(const npu_program *program, uint32_t node) {
@@ -156,9 +178,7 @@ static npu_status prune_resources(npu_routes *routes, npu_message *message) {
     } else {
         if (is_small) {
             fill_crosses(&prune);
-            for (uint32_t resource = 0; resource < program->resource_count; ++resource) {
-                prune.dropped[resource] = (uint8_t)never_limits(&prune, resource);
-            }
+            drop_resources(&prune);
         }
         keep_steps(routes, prune.dropped);
     }

@@ -6,6 +6,7 @@ The programs' transfers have no set-up and no latency, and no burst is rounded, 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -153,6 +154,65 @@ def test_random_traffic_equals_the_definition(seed: int) -> None:
     capacities = [rng.choice([1, 2, 2.5, 7, 10, 16, 33.25]) for _ in range(resources)]
     traffic = random_traffic(rng, cores, resources)
     got, expected = stop_times(cores, capacities, traffic), simulate(capacities, traffic)
+    for times, reference in zip(got, expected, strict=True):
+        assert times == pytest.approx(reference, rel=1e-9)
+
+
+def filled_rates(capacities: Sequence[float], paths: Sequence[Sequence[int]]) -> list[float]:
+    """Max-min by progressive filling, from nothing, in floats."""
+    rates = [0.0] * len(paths)
+    left, waiting = list(capacities), set(range(len(paths)))
+    while waiting:
+        users = Counter(resource for flow in waiting for resource in paths[flow])
+        tightest = min(users, key=lambda resource: left[resource] / users[resource])
+        share = left[tightest] / users[tightest]
+        for flow in [flow for flow in waiting if tightest in paths[flow]]:
+            rates[flow] = share
+            waiting.discard(flow)
+            for resource in paths[flow]:
+                left[resource] -= share
+    return rates
+
+
+def simulate_in_floats(capacities: Sequence[float], traffic: Sequence[Traffic]) -> list[list[float]]:
+    """As `simulate`, for more flows than fractions can bear."""
+    ends: list[list[float]] = [[] for _ in traffic]
+    left, now = {index: float(row.sizes[0]) for index, row in enumerate(traffic)}, 0.0
+    while left:
+        active = sorted(left)
+        rates = filled_rates(capacities, [traffic[index].resources for index in active])
+        step = min(left[index] / rate for index, rate in zip(active, rates, strict=True))
+        now += step
+        for index, rate in zip(active, rates, strict=True):
+            left[index] -= rate * step
+            if left[index] <= 1e-9 * rate:
+                del left[index]
+                ends[index].append(now)
+                if len(ends[index]) < len(traffic[index].sizes):
+                    left[index] = float(traffic[index].sizes[len(ends[index])])
+    return ends
+
+
+def crowd(rng: random.Random, cores: int, links: int) -> tuple[list[float], list[Traffic]]:
+    """Many flows: all loads and stores cross resource 0, and one or another of its two ports; all cross some links."""
+    capacities = [rng.uniform(5, 60), *(rng.uniform(3, 30) for _ in "12"), *(rng.uniform(2, 20) for _ in range(links))]
+    traffic = []
+    for core in range(cores):
+        for engine in (Engine.LOAD, Engine.STORE, Engine.NETWORK):
+            crossed = rng.sample(range(3, 3 + links), rng.randint(1, 3))
+            memory = [] if engine == Engine.NETWORK else [0, rng.choice([1, 2])]
+            sizes = tuple(rng.randint(1, 3000) for _ in range(rng.randint(1, 4)))
+            destination = (core + 1) % cores if engine == Engine.NETWORK else DRAM_NODE
+            traffic.append(Traffic((core, engine), sizes, (*memory, *crossed), destination))
+    return capacities, traffic
+
+
+@pytest.mark.parametrize(("seed", "cores", "links"), [*((seed, 8, 5 * (1 + seed % 5)) for seed in range(15)),
+                                                      (15, 32, 40), (16, 32, 150)])  # fmt: skip
+def test_crowds_equal_a_solution_from_nothing(seed: int, cores: int, links: int) -> None:
+    """Few flows are solved again at each change: the rates are those of all of them solved."""
+    capacities, traffic = crowd(random.Random(seed), cores, links)
+    got, expected = stop_times(cores, capacities, traffic), simulate_in_floats(capacities, traffic)
     for times, reference in zip(got, expected, strict=True):
         assert times == pytest.approx(reference, rel=1e-9)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from npu_backend.machine import Link, LinkList, LinkOverride, Machine, Mesh, Network, Ring, Torus, load_machine
 from npu_backend.machine import machine_names as shipped
 from npu_backend.machine_checks import contradictions
-from npu_backend.network import Route, machine_records, machine_routes
+from npu_backend.network import Route, machine_records, machine_routes, machine_topology
 from npu_backend.network_figures import bisection_gb_per_s, diameter
 from npu_backend.program import DRAM_NODE
 
@@ -236,6 +237,16 @@ def test_any_list_of_links_is_refused_or_free_of_deadlock(rows: list[tuple[tuple
     routes = machine_routes(machine)
     assert_free_of_deadlock(routes)
     assert max(channel for row in routes for channel in channels(row)) < virtual_channels
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped()) - {"ethos_u85_2048"}))
+def test_figures_in_the_documentation(name: str) -> None:
+    machine = load_machine(name)
+    page = (Path(__file__).parents[2] / "docs" / "network.md").read_text()
+    (line,) = [row.split("|")[3:-1] for row in page.splitlines() if row.startswith(f"| `{name}`")]
+    ports = len(machine_topology(machine).ports)
+    bisection = f"{bisection_gb_per_s(machine):.3g} GB/s" if machine.network.cores_reach_each_other else ""
+    assert [cell.strip() for cell in line] == [str(ports or ""), str(diameter(machine)), bisection]
 
 
 @pytest.mark.parametrize(

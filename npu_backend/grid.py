@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 def grid_topology(network: Grid) -> Topology:
     """Links named by their nodes (`node0-node1`), memory ports by theirs (`memory0`)."""
-    links, columns = grid_links(network), network.shape[1]
+    links = grid_links(network)
     places = network.core_nodes or range(network.node_count)
     from_memory, to_memory = memory_of_nodes(network, inward=True), memory_of_nodes(network, inward=False)
 
@@ -40,7 +40,7 @@ def grid_topology(network: Grid) -> Topology:
         first = from_memory[places[destination]] if source == DRAM_NODE else places[source]
         last = to_memory[places[source]] if destination == DRAM_NODE else places[destination]
         memory = first if source == DRAM_NODE else last if destination == DRAM_NODE else None
-        corner = first - first % columns + last % columns  # in the row of the first, the column of the last
+        corner = _corner(network, first, last)
         return Walk(leg(first, corner) + leg(corner, last), None if memory is None else f"memory{memory}")
 
     ports = {f"memory{node}": network.memory_port_gb_per_s for node in network.memory_nodes}
@@ -81,16 +81,40 @@ def _beside(network: Grid, position: int, size: int) -> list[int]:
 def memory_of_nodes(network: Grid, *, inward: bool) -> list[int]:
     """The memory node that serves every node: the nearest; of equally near ones that with the fewest nodes so far.
 
-    `inward` for transfers from DRAM, else for those to it: in a ring of one way they differ.
+    `inward` for transfers from DRAM, else for those to it: in a ring of one way they differ. Where the routes from DRAM
+    would then be no tree, the first of equally near ones serves all: a node before another on a shortest way has no
+    near ones that the other has not, so both have the same.
     """
+    balanced = _nearest(network, inward=inward, balance=True)
+    return balanced if not inward or _is_tree(network, balanced) else _nearest(network, inward=True, balance=False)
+
+
+def _nearest(network: Grid, *, inward: bool, balance: bool) -> list[int]:
     load = dict.fromkeys(network.memory_nodes, 0)
     chosen = []
     for node in range(network.node_count):
         ends = {memory: (memory, node) if inward else (node, memory) for memory in network.memory_nodes}
-        nearest = min(ends, key=lambda memory: (distance(network, *ends[memory]), load[memory], memory))
+        nearest = min(ends, key=lambda memory: (distance(network, *ends[memory]), balance * load[memory], memory))
         load[nearest] += 1
         chosen.append(nearest)
     return chosen
+
+
+def _is_tree(network: Grid, memories: list[int]) -> bool:
+    """Whether every node is reached by one link, or at a memory node by none, on the walks from its memory."""
+    before = {memory: memory for memory in network.memory_nodes}
+    for node, memory in enumerate(memories):
+        corner = _corner(network, memory, node)
+        for step in (*straight_steps(network, memory, corner), *straight_steps(network, corner, node)):
+            if before.setdefault(step.destination, step.source) != step.source:
+                return False
+    return True
+
+
+def _corner(network: Grid, first: int, last: int) -> int:
+    """Where dimension order turns: in the row of the first node, in the column of the last."""
+    columns = network.shape[1]
+    return first - first % columns + last % columns
 
 
 def distance(network: Grid, source: int, destination: int) -> int:

@@ -7,8 +7,8 @@ from json import dumps
 
 from npu_backend.grid import neighbours
 from npu_backend.machine_types import Machine
-from npu_backend.network import route_problems
 from npu_backend.network_types import Grid, LinkList, Network
+from npu_backend.route_checks import route_problems
 
 
 def contradictions(machine: Machine, tables: Sequence[int]) -> list[str]:

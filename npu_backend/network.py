@@ -6,12 +6,12 @@ shares each of them max-min fairly among the transfers that cross it. All routes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from npu_backend.deadlock import dependency_cycle, layered
+from npu_backend.deadlock import layered
 from npu_backend.errors import MachineError
 from npu_backend.grid import grid_topology
 from npu_backend.link_list import list_topology
@@ -21,7 +21,7 @@ from npu_backend.program import DRAM_NODE
 from npu_backend.topology import Hop, Topology, Walk, bus_topology, crossbar_topology
 
 Record = Mapping[str, Any]
-_REMEMBERED_MACHINES = 32
+REMEMBERED_MACHINES = 32
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MachineRecords(NamedTuple):
     path_steps: tuple[int, ...]
 
 
-@lru_cache(_REMEMBERED_MACHINES)
+@lru_cache(REMEMBERED_MACHINES)
 def machine_records(machine: Machine) -> MachineRecords:
     """The machine, core, resource, path and path-step records of a program for all cores of `machine`.
 
@@ -69,7 +69,7 @@ def machine_records(machine: Machine) -> MachineRecords:
                           tuple(steps))  # fmt: skip
 
 
-@lru_cache(_REMEMBERED_MACHINES)
+@lru_cache(REMEMBERED_MACHINES)
 def machine_routes(machine: Machine) -> tuple[Route, ...]:
     """Every core's routes from and to DRAM, then, where cores reach each other, every ordered pair of cores.
 
@@ -83,7 +83,7 @@ def machine_routes(machine: Machine) -> tuple[Route, ...]:
     )  # fmt: skip
 
 
-@lru_cache(_REMEMBERED_MACHINES)
+@lru_cache(REMEMBERED_MACHINES)
 def machine_topology(machine: Machine) -> Topology:
     """The links of a machine's network and the walks over them."""
     network, names = machine.network, [core.name for core in machine.cores]
@@ -92,18 +92,6 @@ def machine_topology(machine: Machine) -> Topology:
     if isinstance(network, Crossbar):
         return crossbar_topology(network, names)
     return list_topology(network, names) if isinstance(network, LinkList) else grid_topology(network)
-
-
-def route_problems(machine: Machine) -> Iterator[str]:
-    """What keeps the routes from working: ends that no links join, deadlock, and trees that are none."""
-    try:
-        routes = machine_routes(machine)
-    except MachineError as error:
-        yield str(error)
-        return
-    yield from _deadlocks(machine, routes)
-    if machine.network.multicast:
-        yield from _broken_trees(machine, routes)
 
 
 def core_record(core: Core) -> Record:
@@ -142,37 +130,6 @@ def _resources(names: list[str], source: int, destination: int, walk: Walk) -> t
     if destination == DRAM_NODE:
         return (f"{name}.store", f"{name}.memory", *links, *port, "dram")
     return (f"{name}.send", *links, f"{names[destination]}.receive")
-
-
-def _deadlocks(machine: Machine, routes: tuple[Route, ...]) -> Iterator[str]:
-    """A circle in which transfers could wait for each other, where there is one."""
-    network = machine.network
-    allowed = network.virtual_channels if isinstance(network, LinkList) else 2  # at most two on a grid
-    beyond = [route for route in routes if any(hop.virtual_channel >= allowed for hop in route.links)]
-    walks = [Walk(route.links) for route in routes]
-    if beyond:
-        # The first route that found no layer closes a circle in the last that is allowed.
-        last = [walk for walk in walks if any(hop.virtual_channel == allowed - 1 for hop in walk.hops)]
-        walks = [*last, *(Walk(tuple(hop._replace(virtual_channel=allowed - 1) for hop in beyond[0].links)),)]
-    cycle = dependency_cycle(walks)
-    if cycle:
-        needed = max(hop.virtual_channel for route in routes for hop in route.links) + 1
-        links = ", ".join(link for link, _ in (*cycle, cycle[0]))
-        yield (f"network: transfers could wait for each other in a circle of links: {links}; set "
-               f"network.virtual_channels = {needed} or remove one of these links")  # fmt: skip
-
-
-def _broken_trees(machine: Machine, routes: tuple[Route, ...]) -> Iterator[str]:
-    """A node that routes from one source reach by different links: their union is no tree, and no multicast."""
-    reached: dict[tuple[int, str], str] = {}
-    for route in routes:
-        for hop in route.links:
-            first = reached.setdefault((route.source, hop.link.destination), hop.link.name)
-            if first != hop.link.name:
-                source = "DRAM" if route.source == DRAM_NODE else machine.cores[route.source].name
-                yield (f"network.multicast = true, but routes from {source} reach {hop.link.destination} over {first} "
-                       f"and over {hop.link.name}: no tree; move memory_nodes or set multicast = false")  # fmt: skip
-                return
 
 
 def _machine_record(machine: Machine) -> Record:

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npu_backend.grid import memory_of_nodes
 from npu_backend.machine import Link, LinkList, LinkOverride, Machine, Mesh, Network, Ring, Torus, load_machine
 from npu_backend.machine import machine_names as shipped
 from npu_backend.machine_checks import contradictions
 from npu_backend.network import Route, machine_records, machine_routes, machine_topology
 from npu_backend.network_figures import bisection_gb_per_s, diameter
 from npu_backend.program import DRAM_NODE
+from npu_backend.route_checks import route_problems
 
 BASE = load_machine("ring4")
 COMMON: dict[str, Any] = {"cores_reach_each_other": True, "multicast": True, "clock_mhz": 1000, "hop_latency_ns": 5}
@@ -218,6 +220,33 @@ def test_dram_has_several_links_and_the_nearest_is_taken() -> None:
     assert names(route(machine, DRAM_NODE, 2)) == ["dram-npu2"]
     assert names(route(machine, DRAM_NODE, 1)) == ["dram-npu0", "npu0-npu1"]  # the first of two ways of equal length
     assert names(route(machine, 1, DRAM_NODE)) == ["npu1-npu0", "npu0-dram"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([Mesh, Torus]), st.integers(3, 5), st.integers(3, 5), st.sets(st.integers(0, 8), min_size=1))
+def test_routes_from_any_memory_nodes_are_trees(kind: type[Mesh] | type[Torus], rows: int, columns: int,
+                                                memory_nodes: set[int]) -> None:  # fmt: skip
+    name = kind.__name__.lower()
+    network = kind(topology=name, rows=rows, columns=columns, **{**GRID, "memory_nodes": (*memory_nodes,)})  # type: ignore[arg-type]
+    assert problems(on(network, rows * columns)) == []
+
+
+def test_equally_near_memory_nodes_share_the_load_where_that_is_a_tree() -> None:
+    ring = Ring(topology="ring", nodes=4, **{**GRID, "memory_nodes": (0, 2)})
+    assert memory_of_nodes(ring, inward=True) == [0, 2, 2, 0]
+    mesh = Mesh(topology="mesh", rows=3, columns=3, **{**GRID, "memory_nodes": (0, 4, 1)})
+    assert memory_of_nodes(mesh, inward=True) == [0, 1, 1, 0, 4, 4, 0, 4, 4]
+
+
+def test_routes_that_are_no_tree_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As no topology here has them: from core 0 down the column to core 5, but along the row to core 1."""
+    machine = load_machine("mesh16")
+    down, right = route(machine, 0, 4).links[0], route(machine, 4, 5).links[0]
+    routes = [replace(row, links=(down, right)) if (row.source, row.destination) == (0, 5) else row
+              for row in machine_routes(machine)]  # fmt: skip
+    monkeypatch.setattr("npu_backend.route_checks.machine_routes", lambda machine: routes)
+    (problem,) = route_problems.__wrapped__(machine)
+    assert "routes from npu0 reach node5 over node4-node5 and over node1-node5: no tree" in problem
 
 
 NODES = ["npu0", "npu1", "npu2", "npu3", "dram", "switch0", "switch1", "switch2"]

@@ -217,12 +217,13 @@ class _Writer:
             (Section.CORE, program.cores),
             (Section.RESOURCE, [{**row, "name": self.name(row["name"])} for row in program.resources]),
             (Section.PATH, program.paths),
-            (Section.PATH_STEP, [{"resource": index} for index in program.path_steps]),
             (Section.PORT, [self._port(port) for port in program.ports]),
             (Section.STREAM, streams),
             (Section.ORIGIN, [{"name": self.name(text)} for text in program.origins]),
         ]
         packed = [(kind, (len(rows), b"".join(pack(_RECORD_OF[kind], row) for row in rows))) for kind, rows in records]
+        steps = struct.pack(f"<{len(program.path_steps)}I", *program.path_steps)
+        packed.append((Section.PATH_STEP, (len(program.path_steps), steps)))
         metadata = json.dumps(program.metadata, sort_keys=True, separators=(",", ":")).encode()
         plain = [(Section.CODE, bytes(code)), (Section.CONSTANTS, program.constants),
                  (Section.NAMES, bytes(self.names)), (Section.METADATA, metadata)]  # fmt: skip
@@ -301,7 +302,7 @@ class _Reader:
             cores=tuple(self.records(Section.CORE)),
             resources=tuple({**row, "name": text(row["name"])} for row in self.records(Section.RESOURCE)),
             paths=tuple(self.records(Section.PATH)),
-            path_steps=tuple(row["resource"] for row in self.records(Section.PATH_STEP)),
+            path_steps=tuple(step for step, in struct.iter_unpack("<I", self.section(Section.PATH_STEP))),
             ports=tuple(_port(row, text(row["name"])) for row in self.records(Section.PORT)),
             streams={(row["core"], Engine(row["engine"])): code[row["offset"] : row["offset"] + row["bytes"]]
                      for row in self.records(Section.STREAM)},

@@ -19,18 +19,17 @@ static int allocate(npu_flows *flows, size_t resources, size_t limit) {
     flows->others = malloc(limit * sizeof(uint32_t));
     flows->ended = malloc(limit * sizeof(uint32_t));
     flows->part = malloc(limit * sizeof(double));
-    flows->capacity = malloc(resources * sizeof(double));
-    flows->users = calloc(resources, sizeof(uint32_t));
+    flows->shares = aligned_alloc(sizeof(npu_share), resources * sizeof(npu_share));
+    flows->bottlenecks = calloc(resources, sizeof(npu_bottleneck));
     flows->used = malloc(resources * sizeof(uint32_t));
     flows->place = malloc(resources * sizeof(uint32_t));
     flows->finish_ns = malloc(limit * sizeof(double));
     flows->solved = malloc(limit * sizeof(uint32_t));
-    flows->shares = calloc(resources, sizeof(npu_share));
     flows->crossed = malloc(resources * sizeof(uint32_t));
     flows->share = malloc(resources * sizeof(double));
     return flows->flows != NULL && flows->bound != NULL && flows->others != NULL && flows->ended != NULL &&
-           flows->part != NULL && flows->capacity != NULL && flows->users != NULL && flows->used != NULL &&
-           flows->place != NULL && flows->finish_ns != NULL && flows->solved != NULL && flows->shares != NULL && flows->crossed != NULL &&
+           flows->part != NULL && flows->shares != NULL && flows->bottlenecks != NULL && flows->used != NULL &&
+           flows->place != NULL && flows->finish_ns != NULL && flows->solved != NULL && flows->crossed != NULL &&
            flows->share != NULL;
 }
 
@@ -46,7 +45,7 @@ npu_status npu_flows_open(npu_flows *flows, const npu_routes *routes, uint32_t l
     flows->tightest = NPU_NOBODY;
     flows->next_ns = INFINITY;
     for (uint32_t resource = 0; resource < program->resource_count; ++resource) {
-        flows->capacity[resource] = program->resources[resource].bytes_per_ns;
+        flows->shares[resource] = (npu_share){.capacity = program->resources[resource].bytes_per_ns};
     }
     for (uint32_t count = 0; count <= limit; ++count) {
         flows->part[count] = 1.0 / count;
@@ -60,13 +59,12 @@ void npu_flows_close(npu_flows *flows) {
     free(flows->others);
     free(flows->ended);
     free(flows->part);
-    free(flows->capacity);
-    free(flows->users);
+    free(flows->shares);
+    free(flows->bottlenecks);
     free(flows->used);
     free(flows->place);
     free(flows->finish_ns);
     free(flows->solved);
-    free(flows->shares);
     free(flows->crossed);
     free(flows->share);
     memset(flows, 0, sizeof(*flows));
@@ -159,14 +157,18 @@ static void give(npu_flows *flows, double now_ns) {
     }
 }
 
+static double share_of(const npu_flows *flows, uint32_t resource) {
+    return flows->shares[resource].capacity * flows->part[flows->shares[resource].users];
+}
+
 static void add_users(npu_flows *flows, const npu_flow *flow) {
     for (uint32_t step = 0; step < flow->step_count; ++step) {
         uint32_t resource = flow->steps[step];
-        if (flows->users[resource]++ == 0) {
+        if (flows->shares[resource].users++ == 0) {
             flows->place[resource] = flows->used_count;
             flows->used[flows->used_count++] = resource;
         }
-        double share = flows->capacity[resource] * flows->part[flows->users[resource]];
+        double share = share_of(flows, resource);
         if (share < flows->spare && resource != flows->tightest) {
             flows->spare = share;
         }
@@ -176,7 +178,7 @@ static void add_users(npu_flows *flows, const npu_flow *flow) {
 static void remove_users(npu_flows *flows, const npu_flow *flow) {
     for (uint32_t step = 0; step < flow->step_count; ++step) {
         uint32_t resource = flow->steps[step];
-        if (--flows->users[resource] == 0) {
+        if (--flows->shares[resource].users == 0) {
             uint32_t last = flows->used[--flows->used_count];
             flows->used[flows->place[resource]] = last;
             flows->place[last] = flows->place[resource];
@@ -203,15 +205,11 @@ void npu_flows_start(npu_flows *flows, uint32_t route, double bytes, uint32_t ta
     flows->changed = 1;
 }
 
-static double share_of(const npu_flows *flows, uint32_t resource) {
-    return flows->capacity[resource] * flows->part[flows->users[resource]];
-}
-
 /* The used resource with the least share, the one before where there is no smaller; `spare` is that of the next one. */
 static uint32_t find_tightest(npu_flows *flows) {
     uint32_t before = flows->tightest, tightest = NPU_NOBODY;
     double least = INFINITY;
-    if (before != NPU_NOBODY && flows->users[before] > 0) {
+    if (before != NPU_NOBODY && flows->shares[before].users > 0) {
         tightest = before;
         least = share_of(flows, before);
     }

@@ -1,5 +1,5 @@
-/* Transfers as flows: each crosses the resources of its route, and concurrent flows share every resource max-min fairly.
- * Rates change only when a flow starts or ends.
+/* Transfers as flows: each crosses the resources of its route, and those under way at once share every resource max-min
+ * fairly. Rates change only when a flow starts or ends.
  *
  * Max-min fair: no flow can be given more without taking from one that has no more than it. Found by progressive
  * filling: of all resources take the one whose capacity left, divided by its flows without a rate, is least; its flows
@@ -7,8 +7,8 @@
  *
  * The first of these, the tightest, is as a rule the same from one change to the next and has most of the flows (DRAM,
  * or a port of it). They all have one rate, so they are not touched when it changes: how many bytes each of them has
- * been given since some time is one number for all, and a flow ends when that number reaches its own mark. Of the others,
- * those are solved again whose bottleneck a flow crosses that came, went or is solved again.
+ * been given since some time is one number for all, and a flow ends when that number reaches its own mark. Of the
+ * others, those are solved again whose bottleneck a flow crosses that came, went or is solved again.
  */
 #ifndef NPU_FLOW_H
 #define NPU_FLOW_H
@@ -30,19 +30,26 @@ typedef struct {
     double since_ns;
 } npu_flow;
 
-typedef struct { /* a resource while the others are solved */
-    uint64_t touched;  /* the last time that the rate of a flow which crosses it may have changed */
-    uint64_t full;     /* the last filling in which it was a bottleneck, of flows at `level` */
-    double level;
+typedef struct { /* a resource: a line of the cache, since solving is reading and writing these */
+    double capacity;
     double load;       /* the rates of the others that cross it, added up */
     double left;       /* capacity that no rate takes */
-    uint32_t others;   /* how many of them */
-    uint32_t limited;  /* how many of them have it as their bottleneck */
-    uint32_t members;  /* how many of them are solved */
+    uint64_t touched;  /* the last time that the rate of a flow which crosses it may have changed */
+    uint64_t crossing; /* bit i % 64: the i-th of those solved crosses it */
+    uint32_t users;    /* flows that cross it */
+    uint32_t others;   /* how many of them are not bound */
+    uint32_t limited;  /* how many of those have it as their bottleneck */
+    uint32_t members;  /* how many are being solved */
     uint32_t waiting;  /* and have no rate yet */
     uint32_t row;      /* in `crossed` */
-    uint64_t crossing; /* bit i % 64: the i-th of those solved crosses it */
 } npu_share;
+
+_Static_assert(sizeof(npu_share) == 64, "a line");
+
+typedef struct {
+    uint64_t filling; /* the last one in which the resource was a bottleneck, of flows at `level` */
+    double level;
+} npu_bottleneck;
 
 typedef struct {
     const npu_routes *routes;
@@ -50,9 +57,9 @@ typedef struct {
     npu_flow *flows; /* by tag */
     uint64_t started;
     /* Resources. */
-    double *capacity;
+    npu_share *shares;
+    npu_bottleneck *bottlenecks;
     double *part;    /* part[n] = 1 / n */
-    uint32_t *users; /* flows that cross each */
     uint32_t *used;  /* those with users */
     uint32_t *place; /* in `used` */
     uint32_t used_count;
@@ -71,7 +78,6 @@ typedef struct {
     uint32_t other_count;
     uint32_t *solved;
     uint32_t solved_count;
-    npu_share *shares; /* one a resource */
     uint64_t time;     /* of the solution to come */
     uint64_t fillings;
     int search;        /* a bottleneck was touched whose flows are not all being solved */

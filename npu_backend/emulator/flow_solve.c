@@ -1,8 +1,8 @@
 /* Progressive filling for flows that do not cross the tightest resource, in what the bound flows leave.
  *
- * A flow keeps its rate while its bottleneck is full and no flow there has more. So those are solved whose bottleneck was
- * touched, in what all others leave; what they cross is touched too. Should one of the others have more than they get at
- * a bottleneck of theirs, it is solved with them.
+ * A flow keeps its rate while its bottleneck is full and no flow there has more. So those are solved whose bottleneck
+ * was touched, in what all others leave; what they cross is touched too. Should one of the others have more than they get
+ * at a bottleneck of theirs, it is solved with them.
  */
 #include "flow.h"
 
@@ -50,15 +50,15 @@ static void find_touched(npu_flows *flows) {
     }
 }
 
-/* Whether the bound flows, whose rate has changed, change this one's too: at its bottleneck, or where they now leave too
- * little. */
+/* Whether the bound flows, whose rate has changed, change this one's too: at its bottleneck, or where they leave too
+ * little now. */
 static int is_affected(const npu_flows *flows, const npu_flow *flow) {
     for (uint32_t step = 0; step < flow->step_count; ++step) {
         uint32_t resource = flow->steps[step];
         const npu_share *share = &flows->shares[resource];
-        uint32_t bound = flows->users[resource] - share->others;
+        uint32_t bound = share->users - share->others;
         if (bound > 0 && (resource == flow->bottleneck ||
-                          bound * flows->level + share->load > flows->capacity[resource] * EQUAL)) {
+                          bound * flows->level + share->load > share->capacity * EQUAL)) {
             return 1;
         }
     }
@@ -96,9 +96,9 @@ static void count_crossings(npu_flows *flows) {
         flow->new_rate = -1;
         for (uint32_t step = 0; step < flow->step_count; ++step) {
             uint32_t resource = flow->steps[step];
-            if (flows->users[resource] > 1) {
+            if (flows->shares[resource].users > 1) {
                 add_crossing(flows, resource, index, flow->rate);
-            } else if (own == NPU_NOBODY || flows->capacity[resource] < flows->capacity[own]) {
+            } else if (own == NPU_NOBODY || flows->shares[resource].capacity < flows->shares[own].capacity) {
                 own = resource;
             }
         }
@@ -111,8 +111,7 @@ static void count_crossings(npu_flows *flows) {
 static void find_left(npu_flows *flows) {
     for (uint32_t row = 0; row < flows->crossed_count; ++row) {
         npu_share *share = &flows->shares[flows->crossed[row]];
-        double left = flows->capacity[flows->crossed[row]] -
-                      (flows->users[flows->crossed[row]] - share->others) * flows->level;
+        double left = share->capacity - (share->users - share->others) * flows->level;
         share->members = share->waiting;
         share->left = share->others > share->members && share->left < 0 ? left + share->left : left;
         flows->share[row] = share->left * flows->part[share->waiting];
@@ -191,9 +190,8 @@ static double fill(npu_flows *flows) {
         /* Shares never fall from one bottleneck to the next, but for rounding. */
         level = share > level ? share : level;
         fixed += fix_rates(flows, bottleneck, level);
-        npu_share *full = &flows->shares[bottleneck];
-        full->full = flows->fillings;
-        full->level = level;
+        const npu_share *full = &flows->shares[bottleneck];
+        flows->bottlenecks[bottleneck] = (npu_bottleneck){flows->fillings, level};
         if (full->others > full->members && level < contested) {
             contested = level;
         }
@@ -203,8 +201,8 @@ static double fill(npu_flows *flows) {
 
 static int has_more(const npu_flows *flows, const npu_flow *flow) {
     for (uint32_t step = 0; step < flow->step_count; ++step) {
-        const npu_share *share = &flows->shares[flow->steps[step]];
-        if (share->full == flows->fillings && flow->rate > share->level * EQUAL) {
+        const npu_bottleneck *full = &flows->bottlenecks[flow->steps[step]];
+        if (full->filling == flows->fillings && flow->rate > full->level * EQUAL) {
             return 1;
         }
     }

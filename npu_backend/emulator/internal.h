@@ -4,7 +4,7 @@
  * region*.c, overlap.c  bytes an instruction touches
  * interpret.c, traps.c, check*.c    meaning                             ports.c     tensors in and out
  * execute.c, conv*.c, depthwise*.c, gather.c, matmul*.c, vector_*.c  kernels  diagnose.c  messages
- * cost*.c, flow.c, routes.c, timing*.c  time                               api.c       the public functions
+ * cost*.c, flow*.c, routes.c, timing*.c  time                               api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
 #define NPU_INTERNAL_H

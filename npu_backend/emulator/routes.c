@@ -82,7 +82,8 @@ npu_status npu_build_paths(npu_program *program, npu_message *message) {
     size_t nodes = (size_t)program->machine->core_count + 1;
     program->path_table = malloc(nodes * nodes * sizeof *program->path_table);
     if (program->path_table == NULL) {
-        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the paths of %u cores", program->machine->core_count);
+        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the paths of %u cores",
+                        program->machine->core_count);
     }
     memset(program->path_table, 0xFF, nodes * nodes * sizeof *program->path_table);
     for (uint32_t path = program->path_count; path-- > 0;) { /* of several the first */

@@ -38,7 +38,8 @@ static double region_runs(const npu_region *region) {
     return (double)(region->counts[0] * region->counts[1] * region->counts[2] * region->counts[3]);
 }
 
-/* Energy of the scratchpad bytes an instruction touches, from region `first` on; the DRAM bytes it moves, whole bursts. */
+/* Energy of the scratchpad bytes an instruction touches, and the DRAM bytes it moves, whole bursts; both from region
+ * `first` on. */
 static double memory_energy(npu_replay *replay, uint32_t core, const npu_instruction *instruction, int first,
                             double *dram_bytes) {
     const npu_record_machine *machine = replay->program->machine;

@@ -1,5 +1,5 @@
-/* Multicasts on the clock. The loads of a group meet: their one transfer starts when the last of the cores has come to it,
- * and ends for all at once. The sends of a group follow each other in one stream and are one transfer.
+/* Multicasts on the clock. The loads of a group meet: their one transfer starts when the last of the cores has come to
+ * it, and ends for all at once. The sends of a group follow each other in one stream and are one transfer.
  */
 #include "multicast.h"
 #include "timing.h"

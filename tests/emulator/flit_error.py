@@ -1,6 +1,6 @@
 """How far the clock's transfers are from a network that moves flit by flit: the tables of `docs/network_error.md`.
 
-python -m tests.emulator.flit_error [--sets 500] [--update docs/network_error.md]
+python -m tests.emulator.flit_error [--sets 500] [--first 0] [--update docs/network_error.md]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,22 +21,25 @@ from tests.emulator.test_flow_reference import CONTENDED_STRETCH
 
 _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*(?=<!-- end of measured -->)", re.DOTALL)
 _CROWD_BYTES = 16384
-_VARIANTS = {
-    "buffers of 16 flits more than credits need": (Physics(spare_flits=16), False),
-    "latency spent in the links, not before the first byte": (Physics(wires_hold_latency=True), False),
-    "a store's data first, DRAM's latency after it": (Physics(stores_are_posted=True), False),
-    "short transfers (sizes log-uniform)": (Physics(), True),
+_VARIANTS: dict[str, tuple[Physics, dict[str, Any]]] = {
+    "buffers of 4 flits more than credits need": (Physics(spare_flits=4), {}),
+    "buffers of 16 flits more": (Physics(spare_flits=16), {}),
+    "latency spent in the links, not before the first byte": (Physics(wires_hold_latency=True), {}),
+    "a store's data first, DRAM's latency after it": (Physics(stores_are_posted=True), {}),
+    "set-up of 50 ns for 100": (Physics(), {"setup_cycles": 50}),
+    "short transfers (sizes log-uniform)": (Physics(), {"short": True}),
 }
 Numbers = npt.NDArray[np.float64]
 
 
 @click.command()
 @click.option("--sets", default=500, show_default=True, help="random sets on each topology")
+@click.option("--first", default=0, show_default=True, help="seed of the first set")
 @click.option("--update", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="rewrite the tables of this page instead of printing them")  # fmt: skip
-def main(sets: int, update: Path | None) -> None:
+def main(sets: int, first: int, update: Path | None) -> None:
     """Measure the error of the emulator's network and print it as Markdown."""
-    text = "\n\n".join("\n".join(table) for table in _tables(range(sets))) + "\n"
+    text = "\n\n".join("\n".join(table) for table in _tables(range(first, first + sets))) + "\n"
     if update is None:
         click.echo(text, nl=False)
     else:
@@ -51,21 +55,23 @@ def _tables(seeds: Sequence[int]) -> Iterator[list[str]]:
 
 
 def _error_table(rows: dict[str, list[Comparison]]) -> list[str]:
-    head = ["topology", "transfers", "contended", "mean", "median", "90%", "99%", "worst"]
+    head = ["topology", "transfers", "contended", "mean", "median", "90%", "99%", "worst", "99%, ns", "worst, ns"]
     body = []
     for topology, row in rows.items():
         errors = _errors(row)
         contended = np.mean([one.stretch >= CONTENDED_STRETCH for one in row])
         spread = [errors.mean(), *np.percentile(errors, [50, 90, 99]), errors.max()]
-        body.append([topology, str(len(row)), f"{contended:.0%}", *map(_percent, spread)])
+        away_ns = np.abs([one.emulator_ns - one.reference_ns for one in row])
+        in_ns = (f"{value:.0f}" for value in (np.percentile(away_ns, 99), away_ns.max()))
+        body.append([topology, str(len(row)), f"{contended:.0%}", *map(_percent, spread), *in_ns])
     return _table(head, body)
 
 
 def _variant_table(seeds: Sequence[int]) -> list[str]:
     """Mean / 99th percentile / worst."""
     body = []
-    for name, (physics, short) in _VARIANTS.items():
-        errors = [_errors(compare_sets(topology, seeds, physics, short=short)) for topology in NETWORKS]
+    for name, (physics, sets) in _VARIANTS.items():
+        errors = [_errors(compare_sets(topology, seeds, physics, **sets)) for topology in NETWORKS]
         body.append([name, *(" / ".join(map(_percent, (e.mean(), np.percentile(e, 99), e.max()))) for e in errors)])
     return _table(["mean / 99% / worst, when instead", *NETWORKS], body)
 

@@ -5,8 +5,8 @@ go through them in order; no topology, no events and no rates. What it models, a
 
 - a flit is as wide as a link; a resource serves one flit a slot, as often as its bandwidth allows;
 - every transfer has a channel of its own at each resource (a virtual channel), so none waits behind another's flits;
-- a channel's buffer holds what credits need for their way there and back, and some flits more: with less, not even a
-  lone transfer would get a link's bandwidth;
+- a channel's buffer holds the flits on their way to it, those whose credit is on its way back, and one more: with less,
+  transfers would not get a link's bandwidth;
 - turns go round the channels that have a flit and room ahead of it (`Turns.TRANSFERS`); routers without a channel for
   every transfer go round their inputs instead (`Turns.PORTS`), which favours transfers that join late.
 """
@@ -31,6 +31,10 @@ from npu_backend.toolchain import cache_directory, find_compiler, run_compiler
 _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 _STEP_LIMIT = 1 << 24
+
+FLIT_BYTES = 16
+# With none, transfers that take turns would lose slots to credits on their way.
+SPARE_FLITS = 1
 
 _RESOURCE = np.dtype([("flits_per_step", "f8"), ("first_port", "u4"), ("port_count", "u4")])
 _PORT = np.dtype([("first_member", "u4"), ("member_count", "u4")])
@@ -69,14 +73,14 @@ class FlitNetwork:
     """Bandwidths of all resources in bytes a nanosecond; flits; how many a buffer holds beyond what credits need."""
 
     bytes_per_ns: tuple[float, ...]
-    flit_bytes: int = 16
-    spare_flits: int = 4
+    flit_bytes: int = FLIT_BYTES
+    spare_flits: int = SPARE_FLITS
     turns: Turns = Turns.TRANSFERS
 
     @property
     def step_ns(self) -> float:
-        """A slot of the fastest resource, or less, so that latencies are met well enough."""
-        return min(0.5, self.flit_bytes / max(self.bytes_per_ns))
+        """Half a slot of the fastest resource, or less, so that latencies are met well enough."""
+        return min(0.5, self.flit_bytes / max(self.bytes_per_ns)) / 2
 
 
 @dataclass

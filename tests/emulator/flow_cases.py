@@ -13,10 +13,18 @@ from typing import Any
 import numpy as np
 
 from npu_backend.isa import Engine, Instruction
-from npu_backend.machine import Bus, Crossbar, Link, LinkList, Machine, Mesh, Network, Ring
+from npu_backend.machine import Bus, Crossbar, Link, LinkList, Mesh, Network, Ring, Torus
 from npu_backend.network import MachineRecords, machine_records
 from npu_backend.program import DRAM_NODE
-from tests.emulator.flit_reference import FlitNetwork, FlitTransfer, Hop, Turns, finish_times_ns
+from tests.emulator.flit_reference import (
+    FLIT_BYTES,
+    SPARE_FLITS,
+    FlitNetwork,
+    FlitTransfer,
+    Hop,
+    Turns,
+    finish_times_ns,
+)
 from tests.emulator.replay import (
     CORE,
     SPM_BYTES,
@@ -34,7 +42,9 @@ from tests.emulator.replay import (
 from tests.emulator.replay import machine as equal_cores
 
 # In bytes a ns: links 16, a core's loads and stores together 24, each DMA direction 32, DRAM 48. So all of them limit.
-_CORE = replace(CORE, dma_bytes_per_cycle=32, dma_setup_cycles=50, memory_gb_per_s=24)
+# Set-up, DRAM's latency and the links' are those of the shipped ring4 and mesh16.
+_CORE = replace(CORE, dma_bytes_per_cycle=32, memory_gb_per_s=24)
+SETUP_CYCLES = 100
 _DRAM_GB_PER_S = 48
 _COMMON: dict[str, Any] = {"cores_reach_each_other": True, "multicast": True, "clock_mhz": 1000, "hop_latency_ns": 5}
 _NARROW: dict[str, Any] = {**_COMMON, "link_bytes_per_cycle": 16}
@@ -60,7 +70,9 @@ NETWORKS: Mapping[str, tuple[int, Network]] = {
     "bus": (6, Bus(topology="bus", bytes_per_cycle=32, **_COMMON)),
     "crossbar": (6, Crossbar(topology="crossbar", **_NARROW)),
     "ring": (8, Ring(topology="ring", nodes=8, memory_nodes=(0, 4), **_PORTS)),
+    "one-way ring": (6, Ring(topology="ring", one_way=True, nodes=6, memory_nodes=(0, 3), **_PORTS)),
     "mesh": (16, Mesh(topology="mesh", rows=4, columns=4, memory_nodes=(0, 15), **_PORTS)),
+    "torus": (16, Torus(topology="torus", rows=4, columns=4, memory_nodes=(0, 10), **_PORTS)),
     "links": (6, LinkList(topology="links", links=_links(), **_COMMON)),
 }
 
@@ -89,7 +101,7 @@ class Physics:
     """What the reference assumes; by default the clock's order, in which the latency passes before the first byte."""
 
     turns: Turns = Turns.TRANSFERS
-    spare_flits: int = 4
+    spare_flits: int = SPARE_FLITS
     wires_hold_latency: bool = False  # flits take a path's latency link by link, others meet them on the way
     stores_are_posted: bool = False  # a store's data goes at once, and DRAM's latency passes after it
 
@@ -114,15 +126,11 @@ class Comparison:
 
 
 @cache
-def machine_of(topology: str) -> Machine:
-    """The machine of a topology of `NETWORKS`."""
+def records_of(topology: str, setup_cycles: int = SETUP_CYCLES) -> MachineRecords:
+    """Of the machine of a topology of `NETWORKS`."""
     cores, network = NETWORKS[topology]
-    return equal_cores(cores, network, _CORE, _DRAM_GB_PER_S)
-
-
-@cache
-def records_of(topology: str) -> MachineRecords:
-    return machine_records(machine_of(topology))
+    core = replace(_CORE, dma_setup_cycles=setup_cycles)
+    return machine_records(equal_cores(cores, network, core, _DRAM_GB_PER_S))
 
 
 def random_tasks(seed: int, cores: int, *, short: bool = False) -> list[Task]:
@@ -166,12 +174,12 @@ def _random_size(rng: random.Random, *, short: bool) -> int:
     return rng.randint(FEW_BYTES, MANY_BYTES)
 
 
-def compare_sets(topology: str, seeds: Sequence[int], physics: Physics = Physics(), *,
-                 short: bool = False) -> list[Comparison]:  # fmt: skip
+def compare_sets(topology: str, seeds: Sequence[int], physics: Physics = Physics(), *, short: bool = False,
+                 setup_cycles: int = SETUP_CYCLES) -> list[Comparison]:  # fmt: skip
     """All transfers of the sets of these seeds."""
     cores, _ = NETWORKS[topology]
     sets = (random_tasks(seed, cores, short=short) for seed in seeds)
-    return [row for tasks in sets for row in compare(records_of(topology), tasks, physics)]
+    return [row for tasks in sets for row in compare(records_of(topology, setup_cycles), tasks, physics)]
 
 
 def compare(records: MachineRecords, tasks: Sequence[Task], physics: Physics = Physics()) -> list[Comparison]:
@@ -232,7 +240,7 @@ def _flit_network(records: MachineRecords, physics: Physics) -> FlitNetwork:
 def _flits(records: MachineRecords, task: Task, start_ns: float, physics: Physics) -> _Flits:
     routes = _routes(records, task)
     paths = tuple(route.hops(hold_latency=physics.wires_hold_latency) for route in routes)
-    path_ns = 0 if physics.wires_hold_latency else max(route.latency_ns for route in routes)
+    path_ns = 0 if physics.wires_hold_latency else max(route.latency_before_ns for route in routes)
     dram_ns = 0 if task.engine == Engine.NETWORK else records.machine["dram_latency_ns"]
     before_ns, after_ns = start_ns + _setup_ns(records, task) + path_ns, 0.0
     if task.engine == Engine.STORE and physics.stores_are_posted:
@@ -268,6 +276,12 @@ class _Route:
     steps: tuple[int, ...]
     links: frozenset[int]
     latency_ns: float
+    slots_ns: float  # a flit's on each of the links
+
+    @property
+    def latency_before_ns(self) -> float:
+        """What passes before a flit sets out, when the links themselves take a slot each of the latency."""
+        return max(0.0, self.latency_ns - self.slots_ns)
 
     def hops(self, *, hold_latency: bool) -> tuple[Hop, ...]:
         hop_ns = self.latency_ns / len(self.links) if hold_latency and self.links else 0
@@ -283,4 +297,5 @@ def _route(records: MachineRecords, source: int, destination: int) -> _Route:
     path = next(row for row in records.paths if (row["source"], row["destination"]) == (source, destination))
     steps = tuple(records.path_steps[path["first_step"] : path["first_step"] + path["step_count"]])
     links = frozenset(step for step in steps if records.resources[step]["is_link"])
-    return _Route(steps, links, float(path["latency_ns"]))
+    slots_ns = sum(FLIT_BYTES / records.resources[step]["bytes_per_ns"] for step in links)
+    return _Route(steps, links, float(path["latency_ns"]), slots_ns)

@@ -1,4 +1,4 @@
-"""Choose: the plans of a strategy and of the rungs below it, judged by the emulator's clock.
+"""Choose: the plans of a strategy and of the rungs below it, on all cores or fewer, judged by the emulator's clock.
 
 Strata are chosen with a profile, as in Jung et al., CGO 2023: what the cores wait between two layers comes from a run
 without strata. A stratum that then takes longer than its layers took before is given up again.
@@ -23,6 +23,7 @@ from npu_backend.passes.partition import partition
 from npu_backend.passes.synchronize import Synchronized, synchronize
 from npu_backend.passes.tile import TileSearch
 from npu_backend.program import Program
+from npu_backend.rates import least_ns
 from npu_backend.runtime import Emulator
 from npu_backend.stages import Fused, Partitioned, Placed
 from npu_backend.strategies import STRATEGIES, Directions, Strategy
@@ -40,6 +41,8 @@ class Plan:
     partitioned: Partitioned
     ordered: Partitioned
     synchronized: Synchronized
+    # Why it leaves cores idle.
+    cores_reason: str = ""
 
     @property
     def placed(self) -> Placed:
@@ -51,9 +54,9 @@ class Plan:
         """The layers with their strata."""
         return self.placed.scheduled.tiled.resident.partitioned
 
-    def program(self, asked: Strategy) -> Program:
-        """The program file's content, which names the strategy that was asked for."""
-        return emit(self.synchronized, asked, self.strategy)
+    def program(self, machine: Machine, asked: Strategy) -> Program:
+        """The program file for a machine of which the plan uses the first cores, and the strategy asked for."""
+        return emit(self.synchronized, machine, asked, self.strategy, self.cores_reason)
 
     @cached_property
     def total_ns(self) -> float:
@@ -77,7 +80,7 @@ class Plan:
 
     @cached_property
     def _times(self) -> tuple[float, npt.NDArray[np.float64]]:
-        with Emulator(self.program(self.strategy).to_bytes()) as emulator:
+        with Emulator(self.program(self.divided.machine, self.strategy).to_bytes()) as emulator:
             timing = emulator.time(spans=True)
         assert timing.spans is not None
         cores = len(self.divided.machine.cores)
@@ -106,11 +109,30 @@ class Plan:
 
 
 def choose(fused: Fused, machine: Machine, strategy: Strategy) -> Plan:
-    """The fastest plan of the strategy and of the rungs below it.
+    """The fastest plan of the strategy and of the rungs below it, on as many cores as are of use.
 
     Raises CapacityError when no tile of some layer fits a scratchpad.
     """
-    return _Planner(fused, machine, TileSearch(CostModel(machine))).best(strategy)
+    if not strategy.fewer_cores or len(machine.cores) == 1:
+        return _Planner.of(fused, machine).best(strategy)
+    best, reason = _fastest(fused, machine, strategy)
+    return replace(best.best(strategy), cores_reason=reason)
+
+
+def _fastest(fused: Fused, machine: Machine, strategy: Strategy) -> tuple[_Planner, str]:
+    """The planner with all cores, half of them, a quarter and so on whose plan without strata is the fastest; why."""
+    best, times_ns = _Planner.of(fused, machine), dict[int, float]()
+    count = len(machine.cores)
+    while count and (not times_ns or least_ns(fused, machine.take(count)) < min(times_ns.values())):
+        planner = _Planner.of(fused, machine.take(count))
+        # No rung may be slower than the one below it, which takes all cores.
+        time_ns = planner.fastest_without_strata(strategy, with_rungs=not times_ns).total_ns
+        if time_ns < min(times_ns.values(), default=np.inf):
+            best = planner
+        times_ns[count], count = time_ns, count // 2
+    used = len(best.machine.cores)
+    told = ", ".join(f"{time_ns / 1000:.1f} us on {count}" for count, time_ns in times_ns.items())
+    return best, "" if used == len(machine.cores) else f"without strata {told}"
 
 
 @dataclass(frozen=True)
@@ -119,18 +141,30 @@ class _Planner:
     machine: Machine
     search: TileSearch
     # Plans without strata by what decides them: a rung's is also the profile of the one above.
-    known: dict[tuple[Directions, bool], Plan] = field(default_factory=dict)
+    known: dict[tuple[Directions, bool, bool], Plan] = field(default_factory=dict)
+
+    @staticmethod
+    def of(fused: Fused, machine: Machine) -> _Planner:
+        return _Planner(fused, machine, TileSearch(CostModel(machine)))
 
     def best(self, strategy: Strategy) -> Plan:
         # One core has nobody to wait for.
         several = len(self.machine.cores) > 1
-        plans = [self._with_strata(strategy) if strategy.strata and several else self._without_strata(strategy)]
+        plans = [self._with_strata(strategy) if strategy.strata and several else self.without_strata(strategy)]
         if strategy.rung_below is not None:
             plans.append(self.best(STRATEGIES[strategy.rung_below]))
         return min(plans, key=lambda plan: plan.total_ns) if len(plans) > 1 else plans[0]
 
-    def _without_strata(self, strategy: Strategy) -> Plan:
-        key = strategy.directions, strategy.forward
+    def fastest_without_strata(self, strategy: Strategy, *, with_rungs: bool) -> Plan:
+        """The plan without strata, or one of the rungs below where that is faster."""
+        plans = [self.without_strata(strategy)]
+        while with_rungs and strategy.rung_below is not None:
+            strategy = STRATEGIES[strategy.rung_below]
+            plans.append(self.without_strata(strategy))
+        return min(plans, key=lambda plan: plan.total_ns)
+
+    def without_strata(self, strategy: Strategy) -> Plan:
+        key = strategy.directions, strategy.forward, strategy.scheduled
         if key not in self.known:
             self.known[key] = self._plan(replace(strategy, strata=False))
         return replace(self.known[key], strategy=strategy)
@@ -138,7 +172,7 @@ class _Planner:
     def _plan(
         self, strategy: Strategy, waiting_ns: Mapping[str, float] | None = None, closed: frozenset[str] = frozenset()
     ) -> Plan:
-        partitioned = partition(self.fused, self.machine, strategy)
+        partitioned = partition(self.fused, self.search.cost, strategy)
         ordered = order(partitioned)
         placed = fit(ordered, strategy, self.search, waiting_ns or {}, closed)
         return Plan(strategy, partitioned, ordered, synchronize(placed))
@@ -148,7 +182,7 @@ class _Planner:
 
         What cores wait is taken from the rung that has no strata, so without forwarding from `base` as it is.
         """
-        before = self._without_strata(strategy)
+        before = self.without_strata(strategy)
         waiting_ns, closed = _waiting_ns(before), frozenset[str]()
         plans = []
         for _ in range(_ROUNDS):

@@ -1,11 +1,12 @@
 """The compiler's view of time: the emulator's own cost functions, asked about one instruction or one transfer.
 
 An instruction costs what the emulator's clock gives it. A transfer costs the same set-up and latency, and its flow at
-the rate it has when `sharers` equal transfers share the DRAM and nothing else is under way.
+the rate it has when `sharers` equal transfers share the way to the DRAM and nothing else is under way.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,15 +25,20 @@ _ORIGIN = slice(4, 8)
 
 @dataclass(frozen=True)
 class _Path:
-    """A path as a lone transfer sees it: `shared_rate` is DRAM's, `own_rate` that of the narrowest other resource."""
+    """A path by its resources; of each the bandwidth, and the share of all cores whose paths of this kind cross it."""
 
     latency_ns: float
-    own_rate: float
-    shared_rate: float
     resources: tuple[int, ...]
+    limits: tuple[tuple[float, float], ...]
+
+    @property
+    def own_rate(self) -> float:
+        """Bytes a nanosecond of a lone transfer."""
+        return min(bytes_per_ns for bytes_per_ns, _ in self.limits)
 
     def rate(self, sharers: int) -> float:
-        return min(self.own_rate, self.shared_rate / sharers)
+        """The same when so many cores, spread evenly, transfer alike."""
+        return min(bytes_per_ns / max(1.0, sharers * share) for bytes_per_ns, share in self.limits)
 
 
 class CostModel:
@@ -48,24 +54,22 @@ class CostModel:
         self._paths: dict[tuple[int, int], _Path] = {}
         self._instructions: dict[tuple[int, bytes], float] = {}
         self._bursts: dict[int, int] = {}
+        crossings = _crossings(records)
         for row in records.paths:
-            steps = records.path_steps[row["first_step"] : row["first_step"] + row["step_count"]]
-            self._paths[row["source"], row["destination"]] = self._path(records, row, steps)
+            self._paths[row["source"], row["destination"]] = self._path(row, _steps(records, row), crossings)
 
-    def _path(self, records: MachineRecords, row: Mapping[str, Any], steps: Sequence[int]) -> _Path:
-        crossed = [records.resources[step] for step in steps]
-        dram_ns = self.machine.dram.latency_ns if DRAM_NODE in (row["source"], row["destination"]) else 0
-        return _Path(
-            row["latency_ns"] + dram_ns,
-            min((r["bytes_per_ns"] for r in crossed if r["name"] != "dram"), default=float("inf")),
-            next((r["bytes_per_ns"] for r in crossed if r["name"] == "dram"), float("inf")),
-            tuple(steps),
-        )
+    def _path(self, row: Mapping[str, Any], steps: Sequence[int], crossings: Mapping[tuple[bool, int], int]) -> _Path:
+        ends = row["source"], row["destination"]
+        cores = len(self.machine.cores) if DRAM_NODE in ends else 0
+        counts = [crossings[ends[0] == DRAM_NODE, step] / cores if cores else 0.0 for step in steps]
+        latency_ns = row["latency_ns"] + (self.machine.dram.latency_ns if cores else 0)
+        limits = zip((self.resource_bytes_per_ns[step] for step in steps), counts)
+        return _Path(latency_ns, tuple(steps), tuple(dict.fromkeys(limits)))
 
     def kind(self, core: int) -> object:
         """What all costs of a core's instructions and of its transfers from and to DRAM follow from, to be compared."""
         paths = (self._paths[DRAM_NODE, core], self._paths[core, DRAM_NODE])
-        figures = tuple((path.latency_ns, path.own_rate, path.shared_rate) for path in paths)
+        figures = tuple((path.latency_ns, path.limits) for path in paths)
         return self._core_records[core], self._setup_ns[core], figures
 
     def instruction_ns(self, core_index: int, instruction: Instruction) -> float:
@@ -84,8 +88,8 @@ class CostModel:
                     store: bool = False, sharers: int = 1) -> float:  # fmt: skip
         """Nanoseconds to move `payload_bytes` in runs of `run_bytes`: from DRAM, with `store` to it, or to `to_core`.
 
-        Set-up, latency, and whole bursts at the path's rate with DRAM shared by `sharers` such transfers. Transfers
-        between cores are not rounded to bursts.
+        Set-up, latency, and whole bursts at the path's rate, with DRAM, ports and links on the way to it shared by
+        `sharers` such transfers of cores spread evenly. Transfers between cores are not rounded to bursts.
         """
         if to_core is not None:
             path, moved = self._paths[core, to_core], payload_bytes
@@ -130,6 +134,10 @@ class CostModel:
         is_narrower = self.resource_bytes_per_ns[other] <= self.resource_bytes_per_ns[resource]
         return is_narrower and crossing[resource] <= crossing[other]
 
+    def load_bytes_per_ns(self, core: int, sharers: int) -> float:
+        """The rate at which a core loads from DRAM while so many cores in all do so."""
+        return self._paths[DRAM_NODE, core].rate(sharers)
+
     def rows_ns(self, core: int, instruction: Instruction, *, sharers: int = 1) -> float:
         """Nanoseconds of a LOAD_ROWS: as many runs as its indices name."""
         values: Mapping[str, Any] = instruction.values
@@ -155,3 +163,16 @@ class CostModel:
         """Nanoseconds of a signal between engines of one core, or to another core."""
         synchronization = self.machine.synchronization
         return synchronization.signal_ns if core == to_core else synchronization.cross_signal_ns
+
+
+def _steps(records: MachineRecords, path: Mapping[str, Any]) -> Sequence[int]:
+    return records.path_steps[path["first_step"] : path["first_step"] + path["step_count"]]
+
+
+def _crossings(records: MachineRecords) -> Counter[tuple[bool, int]]:
+    """How many cores' loads (True) and stores cross a resource."""
+    return Counter(
+        (path["source"] == DRAM_NODE, step)
+        for path in records.paths if DRAM_NODE in (path["source"], path["destination"])
+        for step in _steps(records, path)
+    )  # fmt: skip

@@ -53,4 +53,4 @@ def compile_graph(
     done("schedule", plan.placed.scheduled)
     done("place", plan.placed)
     done("synchronize", plan.synchronized)
-    return done("emit", plan.program(strategy))
+    return done("emit", plan.program(machine, strategy))

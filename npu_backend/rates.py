@@ -10,6 +10,7 @@ from npu_backend.isa import DATA_TYPES
 from npu_backend.machine import load_machine, machine_names
 from npu_backend.machine_types import Machine
 from npu_backend.ops import spec_of
+from npu_backend.stages import Fused
 
 
 def check_rates(graph: Graph, machine: Machine) -> None:
@@ -23,6 +24,15 @@ def check_rates(graph: Graph, machine: Machine) -> None:
                 f"{op.kind} {op.name} multiplies {dtype}, for which {machine.name} has no rate (core {lacking[0]}):"
                 f" choose a machine that has one ({able}), or quantise the model with --quantize int8"
             )
+
+
+def least_ns(fused: Fused, machine: Machine) -> float:
+    """Nanoseconds that the multiply-accumulates take at the peak rate of all cores: no plan is faster."""
+    total = 0.0
+    for op in (op for layer in fused.layers for op in layer.ops):
+        if macs := spec_of(op).macs(fused.graph, op):
+            total += macs / sum(core.peak_macs_per_ns(multiplied_type(fused.graph, op)) for core in machine.cores)
+    return total
 
 
 def multiplied_type(graph: Graph, op: Op) -> str:

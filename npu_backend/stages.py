@@ -143,6 +143,20 @@ class Partitioned:
         readers = self.fused.readers.get(self.fused.layers[layer_index].output, ())
         return tuple(reader for reader in readers if self.joins[reader].stratum == self.joins[layer_index].stratum)
 
+    def needed(self, layer_index: int, core: int) -> Mapping[str, Box]:
+        """The box of every outside tensor that a core's part of a layer needs; empty without a part."""
+        key = layer_index, core
+        if key not in self._needed:
+            box = self.splits[layer_index].boxes[core]
+            layer = self.fused.layers[layer_index]
+            self._needed[key] = {} if box is None else self.fused.needed(layer, box)
+        return self._needed[key]
+
+    @cached_property
+    def _needed(self) -> dict[tuple[int, int], Mapping[str, Box]]:
+        """Asked for again and again by the passes behind."""
+        return {}
+
     def cores_of(self, layer_index: int) -> tuple[int, ...]:
         """Cores that have a part in a layer."""
         return tuple(core for core, box in enumerate(self.splits[layer_index].boxes) if box is not None)
@@ -233,6 +247,39 @@ class Tiled:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A box of a layer's output on its way from the core that hands it on to those that need it.
+
+    `direct`: over the network, to several readers at a time where there are more than one. Else the source puts it into
+    DRAM, where the readers fetch it.
+    """
+
+    producer: int
+    box: Box
+    source: int
+    readers: tuple[int, ...]
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A box of a layer's output that a core loads from DRAM."""
+
+    producer: int
+    box: Box
+    reader: int
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What is on its way between cores, in the order of its start, after the computation of every layer."""
+
+    tiled: Tiled
+    moves: tuple[tuple[Move, ...], ...]
+    fetches: tuple[tuple[Fetch, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Buffer:
     """A region of one core's scratchpad: bytes, and the first and last step of the schedule that need it."""
 
@@ -253,7 +300,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Instructions that one engine runs back to back, with what they read and write; layer and operator of origin."""
+    """Instructions that one engine runs back to back, with what they read and write; layer and operator of origin.
+
+    `group`: the first of the multicast groups of the instructions, where they are parts of transfers to several cores.
+    """
 
     core: int
     engine: Engine
@@ -262,6 +312,7 @@ class Step:
     writes: tuple[Access, ...]
     layer: int
     origin: str
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -281,10 +332,15 @@ class DramLayout:
 class Scheduled:
     """All steps in an order that is right when executed one by one; engines and semaphores relax it later."""
 
-    tiled: Tiled
+    routed: Routed
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
     dram: DramLayout
+
+    @property
+    def tiled(self) -> Tiled:
+        """The stage before routing."""
+        return self.routed.tiled
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ class Strategy:
 
     `forward`: feature maps stay in the scratchpads for the layers that read them, cores exchange what others need of
     them, those parts first, and wait only for data. Without it every map goes through DRAM, and all cores wait for each
-    other after every layer. `strata`: chains of layers run without any exchange, overlaps computed by each core.
-    `rung_below`: the strategy whose plan is taken where it is faster on the emulator's clock.
+    other after every layer. `scheduled`: transfers between cores start in the order that the routing pass finds best,
+    else in that of the program. `strata`: chains of layers run without any exchange, overlaps computed by each core.
+    `fewer_cores`: cores are left idle where the network is faster without them. `rung_below`: the strategy whose plan
+    is taken where it is faster on the emulator's clock.
     """
 
     name: str
@@ -32,7 +34,14 @@ class Strategy:
     directions: Directions
     forward: bool = False
     strata: bool = False
+    scheduled: bool = True
+    fewer_cores: bool = False
     rung_below: str | None = None
+
+    @property
+    def alone(self) -> Strategy:
+        """The same on all cores, though a lower rung or fewer cores may be faster."""
+        return replace(self, fewer_cores=False, rung_below=None)
 
 
 STRATEGIES = {
@@ -43,9 +52,9 @@ STRATEGIES = {
         Strategy("channel", "every layer divided by output channels where it can be", Directions.CHANNEL),
         Strategy("base", "direction per layer by the heuristics h1 to h5 of CGO 2023", Directions.ADAPTIVE),
         Strategy("halo", "base, maps stay in the scratchpads and cores exchange halos", Directions.ADAPTIVE,
-                 forward=True, rung_below="base"),
+                 forward=True, fewer_cores=True, rung_below="base"),
         Strategy("stratum", "halo, and chains of layers without exchange", Directions.ADAPTIVE, forward=True,
-                 strata=True, rung_below="halo"),
+                 strata=True, fewer_cores=True, rung_below="halo"),
     )
 }  # fmt: skip
 

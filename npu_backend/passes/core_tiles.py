@@ -54,20 +54,24 @@ class CoreLayer:
     def parts(self) -> tuple[TilePart, ...]:
         return self.tiling.parts
 
-    def run(self) -> None:
-        """With two buffers loads one tile ahead of the computation, else each tile after the one before."""
+    def turns(self) -> Iterator[None]:
+        """Adds the steps turn by turn; with two buffers loads one tile ahead of the computation, else tile by tile."""
         ahead = self.tiling.buffers > 1
         upcoming = self._load(self.parts[0], {})
+        yield
         for position, part in enumerate(self.parts):
             self.current = upcoming
             following = self.parts[position + 1 : position + 2]
             if following and ahead:
                 upcoming = self._load(following[0], self.current)
+                yield
             if not following:
                 self._prefetch()
+                yield
             self._compute(part)
             if following and not ahead:
                 upcoming = self._load(following[0], self.current)
+            yield
 
     def _load(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
         """What the part needs, taking over from `held` what is there already."""

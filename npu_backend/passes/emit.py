@@ -11,25 +11,31 @@ import numpy as np
 from npu_backend.encoding import encode, encode_tokens
 from npu_backend.graph import Graph, GraphPort, Op
 from npu_backend.isa import Engine
+from npu_backend.machine_types import Machine
 from npu_backend.network import machine_records
 from npu_backend.ops import spec_of
-from npu_backend.ops.base import Address
+from npu_backend.ops.base import Address, LoweredInstruction
 from npu_backend.passes.lower import resolve
 from npu_backend.passes.synchronize import Synchronized
 from npu_backend.program import Port, Program
 from npu_backend.rates import multiplied_type
-from npu_backend.stages import DramLayout, Fused, Partitioned, Placed
+from npu_backend.stages import DramLayout, Fused, Partitioned, Placed, Step
 from npu_backend.strategies import Strategy
 
 WIDE_CODES = ("uint16", "int16")
 
 
-def emit(synchronized: Synchronized, strategy: Strategy, plan: Strategy) -> Program:
-    """The program of a whole graph; `plan` is the rung of the strategy's ladder whose plan it is."""
+def emit(
+    synchronized: Synchronized, machine: Machine, strategy: Strategy, plan: Strategy, cores_reason: str = ""
+) -> Program:
+    """The program of a whole graph for `machine`, of which the plan may use the first cores only, and why.
+
+    `plan` is the rung of the strategy's ladder whose plan it is.
+    """
     placed = synchronized.placed
     partitioned = placed.scheduled.tiled.resident.partitioned
     fused, dram = partitioned.fused, placed.scheduled.dram
-    records = machine_records(partitioned.machine)
+    records = machine_records(machine)
     origins = _origins(placed)
     return Program(
         machine={
@@ -46,14 +52,31 @@ def emit(synchronized: Synchronized, strategy: Strategy, plan: Strategy) -> Prog
         streams=_streams(synchronized, origins),
         constants=_constant_image(fused, dram),
         origins=tuple(name for _, name in origins),
-        metadata=_metadata(placed, strategy, plan, origins),
+        metadata={
+            **_metadata(placed, strategy, plan, origins),
+            "cores_used": len(partitioned.machine.cores),
+            "cores_reason": cores_reason,
+        },
     )
 
 
 def _multicast_group_count(placed: Placed) -> int:
-    groups = (instruction.values.get("group", -1) for step in placed.scheduled.steps
-              for instruction in step.instructions if instruction.name.endswith("_MULTICAST"))  # fmt: skip
-    return 1 + max((group for group in groups if isinstance(group, int)), default=-1)
+    counts = (step.group + _transfers(step) for step in placed.scheduled.steps if step.group is not None)
+    return max(counts, default=0)
+
+
+def _transfers(step: Step) -> int:
+    """Multicasts of a step in groups: every load is one, a send to every core that the step writes to is one."""
+    return len(step.instructions) // len(step.writes)
+
+
+def _grouped(step: Step) -> list[LoweredInstruction]:
+    """The step's instructions as parts of multicasts."""
+    assert step.group is not None
+    return [
+        LoweredInstruction(f"{each.name}_MULTICAST", {**each.values, "group": step.group + number // len(step.writes)})
+        for number, each in enumerate(step.instructions)
+    ]
 
 
 Origin = tuple[int, str]
@@ -78,8 +101,9 @@ def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[
     for step, waits, signals in zip(placed.scheduled.steps, synchronized.waits, synchronized.signals):
         origin = origins[step.layer, step.origin]
         stream = streams.setdefault((step.core, step.engine), [])
+        instructions = step.instructions if step.group is None else _grouped(step)
         stream.append(encode_tokens("WAIT", waits, origin))
-        stream += [encode(resolve(instruction, address_of, origin)) for instruction in step.instructions]
+        stream += [encode(resolve(instruction, address_of, origin)) for instruction in instructions]
         stream.append(encode_tokens("SIGNAL", signals, origin))
     return {key: b"".join(parts) for key, parts in streams.items()}
 

@@ -8,10 +8,11 @@ from npu_backend.errors import CapacityError, DoesNotFitError
 from npu_backend.passes.halo_first import halo_first
 from npu_backend.passes.place import place
 from npu_backend.passes.reside import reside
+from npu_backend.passes.route import route
 from npu_backend.passes.schedule import schedule
 from npu_backend.passes.strata import strata
 from npu_backend.passes.tile import TileSearch
-from npu_backend.stages import Partitioned, Placed, Resident, Tiled
+from npu_backend.stages import Partitioned, Placed, Resident, Routed
 from npu_backend.strategies import Strategy
 
 # Shares of the free scratchpad that tiles may take, tried in turn when nothing is left to spill: buffers that fit by
@@ -39,7 +40,8 @@ def fit(
         resident = _resident(partitioned, strategy, search, waiting_ns, closed | spilled, spilled)
         try:
             tiled = search.tile(resident, shares[0])
-            return _place(halo_first(tiled) if strategy.forward else tiled, hopeful=not spilled)
+            ordered = halo_first(tiled) if strategy.forward else tiled
+            return _place(route(ordered, search.cost, scheduled=strategy.scheduled), hopeful=not spilled)
         except DoesNotFitError as failure:
             victim = _largest_resident(resident, failure.layer_index, failure.core)
             if victim is not None:
@@ -67,20 +69,20 @@ def _resident(
         closed |= lost
 
 
-def _place(tiled: Tiled, hopeful: bool) -> Placed:
+def _place(routed: Routed, hopeful: bool) -> Placed:
     """The schedule that loads the most constants early and still fits.
 
     Where one before it did not fit, the one that loads none early goes first: most of those that fail, fail with it.
     """
-    if tiled.resident.partitioned.barriers:
-        return place(schedule(tiled, 0.0))
-    latest = None if hopeful else place(schedule(tiled, _EARLY_SHARES[-1]))
+    if routed.tiled.resident.partitioned.barriers:
+        return place(schedule(routed, 0.0))
+    latest = None if hopeful else place(schedule(routed, _EARLY_SHARES[-1]))
     for early_share in _EARLY_SHARES[:-1]:
         try:
-            return place(schedule(tiled, early_share))
+            return place(schedule(routed, early_share))
         except DoesNotFitError:
             continue
-    return latest or place(schedule(tiled, _EARLY_SHARES[-1]))
+    return latest or place(schedule(routed, _EARLY_SHARES[-1]))
 
 
 def _largest_resident(resident: Resident, layer_index: int, core: int) -> str | None:

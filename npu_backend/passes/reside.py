@@ -74,11 +74,8 @@ def needed_boxes(partitioned: Partitioned, tensor: str, readers: Iterable[int]) 
     """For every core, the box of a tensor that its parts of the reading layers need."""
     needs: dict[int, Box] = {}
     for index in readers:
-        layer = partitioned.fused.layers[index]
         for core in partitioned.cores_of(index):
-            out_box = partitioned.out_box(index, core)
-            assert out_box is not None
-            box = partitioned.fused.needed(layer, out_box)[tensor]
+            box = partitioned.needed(index, core)[tensor]
             if not box.is_empty:
                 needs[core] = needs[core].hull(box) if core in needs else box
     return needs

@@ -3,6 +3,9 @@
 Within a core the loads of a tile stand before the computation of the one before it, so that they overlap; the first
 tile's constants stand before the last computation of the layer before. Halos move right after the layer that computes
 them. Emission later keeps only the order that data demands.
+
+Where the machine has multicast, cores that load the same from DRAM in the same turn are served by one transfer. It
+starts when the last of them asks for it: all that the cores wait for stands before the turn, so none waits for ever.
 """
 
 from __future__ import annotations
@@ -12,23 +15,35 @@ from npu_backend.passes.core_tiles import CoreLayer
 from npu_backend.passes.dram import lay_out_dram, stored_tensors
 from npu_backend.passes.exchange import exchange
 from npu_backend.passes.steps import StepBuilder
-from npu_backend.stages import Scheduled, Tiled
+from npu_backend.stages import Routed, Scheduled
 
 
-def schedule(tiled: Tiled, early_share: float) -> Scheduled:
+def schedule(routed: Routed, early_share: float) -> Scheduled:
     """The steps of the whole graph and the buffers they use.
 
     `early_share` of a scratchpad may be taken when constants are loaded before their layer; 0 loads none early.
     """
-    partitioned = tiled.resident.partitioned
+    partitioned = routed.tiled.resident.partitioned
     builder = StepBuilder(
-        tiled, lay_out_dram(tiled), stored_tensors(tiled.resident), 0.0 if partitioned.barriers else early_share
-    )
-    for index, layer in enumerate(builder.fused.layers):
-        for core in partitioned.cores_of(index):
-            builder.open_resident(index, core)
-            CoreLayer(builder, index, core).run()
-        if layer.output in tiled.resident.residencies:
-            exchange(builder, index)
+        routed, lay_out_dram(routed.tiled), stored_tensors(routed.tiled.resident),
+        0.0 if partitioned.barriers else early_share,
+    )  # fmt: skip
+    for index in range(len(builder.fused.layers)):
+        _run_layer(builder, index)
+        start = len(builder.steps)
+        exchange(builder, routed.moves[index], routed.fetches[index])
+        builder.share_loads(start)
     steps = with_barriers(builder.steps, partitioned) if partitioned.barriers else tuple(builder.steps)
-    return Scheduled(tiled, tuple(builder.buffers), steps, builder.dram)
+    return Scheduled(routed, tuple(builder.buffers), steps, builder.dram)
+
+
+def _run_layer(builder: StepBuilder, index: int) -> None:
+    """The cores in turns, tile by tile, so that the loads which all of them make stand side by side."""
+    cores = builder.tiled.resident.partitioned.cores_of(index)
+    for core in cores:
+        builder.open_resident(index, core)
+    turns = [CoreLayer(builder, index, core).turns() for core in cores]
+    while turns:
+        start = len(builder.steps)
+        turns = [turn for turn in turns if next(turn, True) is None]
+        builder.share_loads(start)

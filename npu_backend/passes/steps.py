@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from npu_backend.box import Box
-from npu_backend.stages import Buffer, DramLayout, Fused, Step, Tiled, aligned
+from npu_backend.isa import Engine
+from npu_backend.stages import Buffer, DramLayout, Fused, Routed, Step, Tiled, aligned
 
 Interval = tuple[int, int]
 # A packed constant by its operator's output and its number, and the rows and columns of it.
@@ -22,7 +23,7 @@ def slice_bytes(key: tuple[Interval, Interval]) -> int:
 class StepBuilder:
     """The steps and buffers so far, the buffers of resident tensors, and the constants that were loaded early."""
 
-    tiled: Tiled
+    routed: Routed
     dram: DramLayout
     stored: frozenset[str]
     early_share: float
@@ -31,6 +32,12 @@ class StepBuilder:
     resident: dict[tuple[str, int], int] = field(default_factory=dict)
     # By core, then by layer.
     prefetched: dict[int, dict[int, dict[Slice, int]]] = field(default_factory=dict)
+    groups: int = 0
+
+    @property
+    def tiled(self) -> Tiled:
+        """The layers in tiles."""
+        return self.routed.tiled
 
     @property
     def fused(self) -> Fused:
@@ -60,6 +67,35 @@ class StepBuilder:
         """The buffers of a layer's constants that a core has loaded early and not used yet; the caller's to change."""
         return self.prefetched.setdefault(core, {}).setdefault(index, {})
 
+    def new_groups(self, count: int) -> int:
+        """The first of so many multicast groups that nothing uses yet."""
+        self.groups += count
+        return self.groups - count
+
+    def share_loads(self, start: int) -> None:
+        """Makes one transfer for all of the loads since step `start` that bring several cores the same from DRAM."""
+        if not self.tiled.resident.partitioned.machine.network.multicast:
+            return
+        alike: dict[object, list[int]] = {}
+        latest: dict[int, int] = {}
+        for number, step in enumerate(self.steps[start:], start):
+            key = _shared_key(step) if step.engine is Engine.LOAD else None
+            if key is None:
+                continue
+            members = alike.setdefault(key, [number])
+            # In the order of each one's first load: cores that took them in another order would wait for each other.
+            if members[0] >= latest.get(step.core, 0) and step.core not in {self.steps[each].core for each in members}:
+                members.append(number)
+            latest[step.core] = max(latest.get(step.core, 0), members[0])
+        for members in alike.values():
+            self._share(members)
+
+    def _share(self, members: list[int]) -> None:
+        if len(members) > 1:
+            group = self.new_groups(len(self.steps[members[0]].instructions))
+            for number in members:
+                self.steps[number] = replace(self.steps[number], group=group)
+
     def room_ahead_bytes(self, core: int, index: int, following: int) -> int:
         """Scratchpad bytes that stay free from one layer to another, beside what is loaded early already."""
         resident, spm_bytes = self.tiled.resident, self.tiled.resident.partitioned.machine.cores[core].spm_bytes
@@ -85,3 +121,13 @@ class StepBuilder:
             return
         size = self.resident_box(tensor, core).size * self.fused.graph.tensor(tensor).itemsize
         self.resident[tensor, core] = self.buffer(core, size, tensor)
+
+
+def _shared_key(step: Step) -> object:
+    """The DRAM side of a step's loads, or None where they fetch rows by index."""
+    sides = []
+    for instruction in step.instructions:
+        if instruction.name != "LOAD":
+            return None
+        sides.append(tuple(instruction.values[name] for name in ("dram", "run_bytes", "counts", "dram_strides")))
+    return tuple(sides)

@@ -19,7 +19,7 @@ from npu_backend.ops import spec_of
 from npu_backend.passes.lower import probe
 from npu_backend.stages import Fused, Join, Layer, Partitioned, TilePart
 
-SPATIAL = ("rows", "columns")
+SPATIAL = ("rows", "columns", "rows x columns", "columns x rows")
 
 
 def strata(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npu_backend.graph import Tensor
@@ -32,18 +34,18 @@ def _dram_transfer(name: str, tensor: Tensor, base: int, operand: Operand) -> tu
     return tuple(lowered)
 
 
-def send_box(source: Operand, target: Operand, core: int) -> tuple[LoweredInstruction, ...]:
-    """Sends of the source's box to the same box in another core's scratchpad."""
+def send_box(source: Operand, targets: Sequence[tuple[Operand, int]]) -> tuple[LoweredInstruction, ...]:
+    """Sends of the source's box to the same box in other cores' scratchpads, a run for all of them before the next."""
     item = int(np.dtype(source.dtype).itemsize)
+    sides = (source.strides, *(target.strides for target, _ in targets))
     lowered = []
-    for run, counts, (own, there), (own_offset, there_offset) in runs(
-        source.box.shape, (source.strides, target.strides), item
-    ):
-        lowered.append(LoweredInstruction("SEND", {
-            "destination_core": core, "spm": source.address + own_offset,
-            "destination_spm": target.address + there_offset, "run_bytes": run, "counts": counts,
-            "spm_strides": own, "destination_strides": there,
-        }))  # fmt: skip
+    for run, counts, (own, *strides), (own_offset, *offsets) in runs(source.box.shape, sides, item):
+        for (target, core), there, offset in zip(targets, strides, offsets):
+            lowered.append(LoweredInstruction("SEND", {
+                "destination_core": core, "spm": source.address + own_offset,
+                "destination_spm": target.address + offset, "run_bytes": run, "counts": counts,
+                "spm_strides": own, "destination_strides": there,
+            }))  # fmt: skip
     return tuple(lowered)
 
 

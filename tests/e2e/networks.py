@@ -70,7 +70,7 @@ def noise(model: onnx.ModelProto) -> Arrays:
 
 def program_of(graph: Graph, machine: Machine, strategy: str) -> bytes:
     """The graph compiled for all cores of `machine`."""
-    return compile_graph(graph, machine, strategy_named(strategy)).to_bytes()
+    return compile_graph(graph, machine, strategy_named(strategy).alone).to_bytes()
 
 
 def assert_exact(program: bytes, case: Prepared) -> None:

@@ -95,7 +95,7 @@ def check(case: Case, targets: Sequence[Target]) -> None:
                 continue
             machine = with_every_rate(load_machine(target.machine)).take(target.cores)
             machine = machine.with_spm_bytes(case.spm_bytes if target.small else LARGE_SPM_BYTES)
-            program = compile_graph(graph, machine, STRATEGIES[target.strategy], check=True)
+            program = compile_graph(graph, machine, STRATEGIES[target.strategy].alone, check=True)
             with Emulator(program.to_bytes()) as emulator:
                 actual = emulator.run(inputs, check=True)["y"]
             np.testing.assert_array_equal(actual, expected, str(target))

@@ -122,7 +122,7 @@ def machine(name: str = "exynos2100", cores: int = 2, spm_bytes: int = 1 << 16) 
 def stages(graph: Graph, target: Machine, strategy: str = "halo") -> dict[str, Any]:
     """What every pass made, by the pass's name."""
     made: dict[str, Any] = {}
-    compile_graph(graph, target, STRATEGIES[strategy], made.__setitem__, check=True)
+    compile_graph(graph, target, STRATEGIES[strategy].alone, made.__setitem__, check=True)
     return made
 
 

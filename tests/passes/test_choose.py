@@ -43,7 +43,7 @@ def test_no_rung_is_slower_than_the_one_below(seed: int, spm_bytes: int, target:
 def test_the_program_names_what_was_asked_and_what_was_taken() -> None:
     fused = fuse(legalize(block()))
     plan = choose(fused, machine(cores=3, spm_bytes=1 << 18), STRATEGIES["stratum"])
-    metadata = plan.program(STRATEGIES["stratum"]).metadata
+    metadata = plan.program(plan.divided.machine, STRATEGIES["stratum"]).metadata
     assert (metadata["strategy"], metadata["plan"]) == ("stratum", plan.strategy.name)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from npu_backend.cost import CostModel
 from npu_backend.passes.fuse import fuse
 from npu_backend.passes.legalize import legalize
 from npu_backend.passes.order import order
@@ -26,7 +27,7 @@ def branches(directions: dict[str, str]) -> Partitioned:
     right = net.conv(net.conv(stem, 16, (3, 3), label="right1"), 16, (3, 3), label="right2")
     net.output(left, "l")
     net.output(right, "r")
-    made = partition(fuse(net.freeze()), machine(), STRATEGIES["base"])
+    made = partition(fuse(net.freeze()), CostModel(machine()), STRATEGIES["base"])
     splits = tuple(
         replace(split, direction=directions.get(layer.name, "rows"))
         for layer, split in zip(made.fused.layers, made.splits, strict=True)
@@ -54,7 +55,9 @@ def test_without_a_sibling_the_successor_runs() -> None:
 @pytest.mark.parametrize("strategy", ["single", "base", "halo"])
 @pytest.mark.parametrize("seed", range(12))
 def test_every_order_can_run_and_keeps_the_splits(seed: int, strategy: str) -> None:
-    before = partition(fuse(legalize(network(np.random.default_rng(seed)))), machine(cores=3), STRATEGIES[strategy])
+    before = partition(
+        fuse(legalize(network(np.random.default_rng(seed)))), CostModel(machine(cores=3)), STRATEGIES[strategy]
+    )
     after = order(before)
     verify(after.fused, thorough=True)
     verify(after, thorough=True)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npu_backend.cost import CostModel
 from npu_backend.ops.attributes import MatMulAttributes, PoolAttributes, ReshapeAttributes, SoftmaxAttributes
-from npu_backend.passes.partition import balanced_shares, partition
+from npu_backend.passes.partition import partition
+from npu_backend.passes.shares import balanced_shares
 from npu_backend.stages import Split
 from npu_backend.strategies import STRATEGIES
 from tests.passes.networks import Network, machine, one_layer
@@ -17,7 +19,7 @@ from tests.passes.networks import Network, machine, one_layer
 
 def split(make: Callable[[Network], str], strategy: str = "base", cores: int = 3) -> Split:
     """The split of the last layer."""
-    return partition(one_layer(make), machine(cores=cores), STRATEGIES[strategy]).splits[-1]
+    return partition(one_layer(make), CostModel(machine(cores=cores)), STRATEGIES[strategy]).splits[-1]
 
 
 def deep(net: Network) -> str:
@@ -73,7 +75,7 @@ def test_heuristics(name: str) -> None:
 def test_few_rows_give_way_to_channels_only_if_those_have_as_many_parts(heads: int, direction: str) -> None:
     """Forty columns are three blocks of sixteen."""
     fused = one_layer(lambda net: product(net, (1, heads, 40, 64), (1, heads, 64, 40)))
-    assert partition(fused, machine("mesh16", 8), STRATEGIES["base"]).splits[0].direction == direction
+    assert partition(fused, CostModel(machine("mesh16", 8)), STRATEGIES["base"]).splits[0].direction == direction
 
 
 def test_strategies_that_name_a_direction() -> None:
@@ -101,13 +103,13 @@ def test_what_is_indivisible_runs_on_one_core_or_on_all_that_read_it() -> None:
     assert split(alone).boxes[1:] == (None, None)
 
     fused = one_layer(read)
-    splits = partition(fused, machine(cores=3), STRATEGIES["base"]).splits
+    splits = partition(fused, CostModel(machine(cores=3)), STRATEGIES["base"]).splits
     assert splits[0].direction == "replicated"
     assert splits[0].boxes == (fused.output(fused.layers[0]).box,) * 3
 
 
 def test_a_faster_core_gets_a_larger_share() -> None:
-    big, little = partition(one_layer(large), machine("biglittle", 2), STRATEGIES["spatial"]).splits[0].boxes
+    big, little = partition(one_layer(large), CostModel(machine("biglittle", 2)), STRATEGIES["spatial"]).splits[0].boxes
     assert big is not None
     assert little is not None
     assert big.size > little.size

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from npu_backend.cost import CostModel
 from npu_backend.errors import CapacityError
 from npu_backend.graph import Graph
 from npu_backend.passes.fuse import fuse
@@ -23,7 +24,7 @@ HALO = STRATEGIES["halo"]
 
 
 def partitioned(graph: Graph, spm_bytes: int = 1 << 16, cores: int = 3) -> Partitioned:
-    return partition(fuse(legalize(graph)), machine("mesh16", cores, spm_bytes), HALO)
+    return partition(fuse(legalize(graph)), CostModel(machine("mesh16", cores, spm_bytes)), HALO)
 
 
 @pytest.mark.parametrize("spm_bytes", [1 << 12, 1 << 14, 1 << 17])
@@ -52,7 +53,7 @@ def test_a_core_holds_its_part_and_its_readers_halo() -> None:
     net = Network("halo")
     wide = net.conv(net.source((1, 30, 20, 16)), 16)
     net.output(net.conv(wide, 16, (5, 1)), "y")
-    stage = partition(fuse(net.freeze()), machine("exynos2100", 2), STRATEGIES["spatial"])
+    stage = partition(fuse(net.freeze()), CostModel(machine("exynos2100", 2)), STRATEGIES["spatial"])
     boxes = reside(stage, HALO).residencies[wide].boxes
     cut = stage.splits[1].boxes[0]
     assert cut is not None
@@ -66,7 +67,7 @@ def test_a_tensor_leaves_after_the_last_reader_there_is_room_for() -> None:
     early = net.conv(net.source((1, 32, 32, 16)), 16)
     net.output(net.conv(early, 16, (3, 3)), "rows")
     net.output(net.conv(early, 512, (3, 3)), "channels")
-    stage = partition(fuse(net.freeze()), machine("exynos2100", 2, 18_432), HALO)
+    stage = partition(fuse(net.freeze()), CostModel(machine("exynos2100", 2, 18_432)), HALO)
     assert [split.direction for split in stage.splits] == ["rows", "rows", "channels"]
     resident = reside(stage, HALO)
     kept = resident.residencies[early]

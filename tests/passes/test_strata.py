@@ -37,7 +37,7 @@ def chain() -> Partitioned:
     for label in LABELS:
         name = net.conv(name, 16, (3, 3), label=label)
     net.output(name, "y")
-    return order(partition(fuse(net.freeze()), machine("mesh16", CORES, 1 << 20), STRATEGIES["halo"]))
+    return order(partition(fuse(net.freeze()), CostModel(machine("mesh16", CORES, 1 << 20)), STRATEGIES["halo"]))
 
 
 def waiting(partitioned: Partitioned, ns: float) -> dict[str, float]:
@@ -99,7 +99,7 @@ def test_h6_only_the_reader_that_comes_next() -> None:
     stem = net.conv(net.source((1, 30, 30, 16)), 16, label="stem")
     net.output(net.conv(stem, 16, (3, 3), label="left"), "l")
     net.output(net.conv(stem, 16, (5, 5), label="right"), "r")
-    stage = order(partition(fuse(net.freeze()), machine(cores=CORES), STRATEGIES["halo"]))
+    stage = order(partition(fuse(net.freeze()), CostModel(machine(cores=CORES)), STRATEGIES["halo"]))
     made = strata(stage, waiting(stage, 1e9), frozenset(), CostModel(stage.machine))
     assert [join.stratum for join in made.joins] == [1, 1, 2]
     assert "h6: right does not read it" in made.joins[1].reason

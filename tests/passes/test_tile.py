@@ -27,7 +27,7 @@ def test_what_is_remembered_of_a_layer_holds_in_another_order() -> None:
     net.output(net.conv(source, 32, label="light"), "l")
     net.output(net.conv(source, 32, (5, 5), label="heavy"), "h")
     strategy, chosen = STRATEGIES["base"], machine(cores=1, spm_bytes=1 << 16)
-    made = partition(fuse(net.freeze()), chosen, strategy)
+    made = partition(fuse(net.freeze()), CostModel(chosen), strategy)
     turned = replace(made, fused=made.fused.reordered([1, 0]), splits=made.splits[::-1])
     search = TileSearch(CostModel(chosen))
     search.tile(reside(made, strategy), 0.9)
@@ -63,7 +63,7 @@ def _convolution(chosen: Machine, rows: int, channels: int, kernel: int, stride:
     net = Network("convolution")
     source = net.source((1, rows, 12, 32))
     net.output(net.conv(source, channels, (kernel, kernel), stride=stride), "y")
-    return reside(partition(fuse(net.freeze()), chosen, STRATEGIES["spatial"]), STRATEGIES["spatial"])
+    return reside(partition(fuse(net.freeze()), CostModel(chosen), STRATEGIES["spatial"]), STRATEGIES["spatial"])
 
 
 def test_equal_parts_share_one_search(monkeypatch: pytest.MonkeyPatch) -> None:

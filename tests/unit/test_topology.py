@@ -280,7 +280,7 @@ def test_figures_in_the_documentation(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "links_on_longest", "gb_per_s"),
-    [("mesh16", 6, 64), ("mesh64", 14, 128), ("torus16", 4, 128), ("ring4", 2, 32), ("biglittle", 1, 76.544),
+    [("mesh16", 6, 64), ("mesh64", 14, 256), ("torus16", 4, 128), ("ring4", 2, 32), ("biglittle", 1, 76.544),
      ("exynos2200", 1, 38.272)],
 )  # fmt: skip
 def test_figures(name: str, links_on_longest: int, gb_per_s: float) -> None:

@@ -152,14 +152,14 @@ class _Planner:
         several = len(self.machine.cores) > 1
         plans = [self._with_strata(strategy) if strategy.strata and several else self.without_strata(strategy)]
         if strategy.rung_below is not None:
-            plans.append(self.best(STRATEGIES[strategy.rung_below]))
+            plans.append(self.best(_below(strategy)))
         return min(plans, key=lambda plan: plan.total_ns) if len(plans) > 1 else plans[0]
 
     def fastest_without_strata(self, strategy: Strategy, *, with_rungs: bool) -> Plan:
         """The plan without strata, or one of the rungs below where that is faster."""
         plans = [self.without_strata(strategy)]
         while with_rungs and strategy.rung_below is not None:
-            strategy = STRATEGIES[strategy.rung_below]
+            strategy = _below(strategy)
             plans.append(self.without_strata(strategy))
         return min(plans, key=lambda plan: plan.total_ns)
 
@@ -192,6 +192,11 @@ class _Planner:
                 break
             closed |= slower
         return min(plans, key=lambda plan: plan.total_ns)
+
+
+def _below(strategy: Strategy) -> Strategy:
+    assert strategy.rung_below is not None
+    return replace(STRATEGIES[strategy.rung_below], scheduled=strategy.scheduled)
 
 
 def _waiting_ns(plan: Plan) -> dict[str, float]:

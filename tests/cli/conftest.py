@@ -16,5 +16,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def package(tiny: Path) -> Path:
     path = tiny.with_name("tiny.tar")
-    assert run(["compile", str(tiny), "-o", str(path), "-q", "--cores", "2"]) == 0
+    assert run(["compile", str(tiny), "-o", str(path), "-q", "--cores", "2", "--strategy", "base"]) == 0
     return path

@@ -63,7 +63,7 @@ def test_timing_only(tiny: Path, tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_package_has_the_figures_of_the_model(tiny: Path, package: Path, tmp_path: Path, capsys: Capture) -> None:
-    for name, source in (("model", [tiny, "--cores", 2]), ("package", [package])):
+    for name, source in (("model", [tiny, "--cores", 2, "--strategy", "base"]), ("package", [package])):
         assert npuc(capsys, "run", *source, "-q", "--json", tmp_path / f"{name}.json").code == 0
     documents = [checked_json(tmp_path / f"{name}.json") for name in ("model", "package")]
     for document in documents:

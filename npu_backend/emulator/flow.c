@@ -40,7 +40,6 @@ npu_status npu_flows_open(npu_flows *flows, const npu_routes *routes, uint32_t l
         return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for %u concurrent transfers", limit);
     }
     flows->routes = routes;
-    flows->limit = limit;
     flows->time = 1;
     flows->tightest = NPU_NOBODY;
     flows->next_ns = INFINITY;

@@ -53,7 +53,6 @@ typedef struct {
 
 typedef struct {
     const npu_routes *routes;
-    uint32_t limit;
     npu_flow *flows; /* by tag */
     uint64_t started;
     /* Resources. */

@@ -1,8 +1,8 @@
 /* Progressive filling for flows that do not cross the tightest resource, in what the bound flows leave.
  *
  * A flow keeps its rate while its bottleneck is full and no flow there has more. So those are solved whose bottleneck
- * was touched, in what all others leave; what they cross is touched too. Should one of the others have more than they get
- * at a bottleneck of theirs, it is solved with them.
+ * was touched, in what all others leave; what they cross is touched too. Should one of the others have more than they
+ * get at a bottleneck of theirs, it is solved with them.
  */
 #include "flow.h"
 

@@ -22,6 +22,7 @@ from tests.emulator.test_flow_reference import CONTENDED_STRETCH
 _MEASURED = re.compile(r"(?<=<!-- measured -->\n).*(?=<!-- end of measured -->)", re.DOTALL)
 _CROWD_BYTES = 16384
 _VARIANTS: dict[str, tuple[Physics, dict[str, Any]]] = {
+    "flits, and with them buffers, a quarter as large": (Physics(flit_bytes=4), {}),
     "buffers of 4 flits more than credits need": (Physics(spare_flits=4), {}),
     "buffers of 16 flits more": (Physics(spare_flits=16), {}),
     "latency spent in the links, not before the first byte": (Physics(wires_hold_latency=True), {}),

@@ -101,6 +101,7 @@ class Physics:
     """What the reference assumes; by default the clock's order, in which the latency passes before the first byte."""
 
     turns: Turns = Turns.TRANSFERS
+    flit_bytes: int = FLIT_BYTES
     spare_flits: int = SPARE_FLITS
     wires_hold_latency: bool = False  # flits take a path's latency link by link, others meet them on the way
     stores_are_posted: bool = False  # a store's data goes at once, and DRAM's latency passes after it
@@ -234,15 +235,16 @@ class _Flits:
 
 def _flit_network(records: MachineRecords, physics: Physics) -> FlitNetwork:
     bandwidths = tuple(row["bytes_per_ns"] for row in records.resources)
-    return FlitNetwork(bandwidths, spare_flits=physics.spare_flits, turns=physics.turns)
+    return FlitNetwork(bandwidths, physics.flit_bytes, physics.spare_flits, physics.turns)
 
 
 def _flits(records: MachineRecords, task: Task, start_ns: float, physics: Physics) -> _Flits:
     routes = _routes(records, task)
     paths = tuple(route.hops(hold_latency=physics.wires_hold_latency) for route in routes)
-    path_ns = 0 if physics.wires_hold_latency else max(route.latency_before_ns for route in routes)
+    path_ns = max(route.latency_before_ns(physics.flit_bytes) for route in routes)
     dram_ns = 0 if task.engine == Engine.NETWORK else records.machine["dram_latency_ns"]
-    before_ns, after_ns = start_ns + _setup_ns(records, task) + path_ns, 0.0
+    before_ns = start_ns + _setup_ns(records, task) + (0 if physics.wires_hold_latency else path_ns)
+    after_ns = 0.0
     if task.engine == Engine.STORE and physics.stores_are_posted:
         after_ns = dram_ns
     else:
@@ -276,12 +278,11 @@ class _Route:
     steps: tuple[int, ...]
     links: frozenset[int]
     latency_ns: float
-    slots_ns: float  # a flit's on each of the links
+    ns_per_byte: float  # on all links, one after the other
 
-    @property
-    def latency_before_ns(self) -> float:
+    def latency_before_ns(self, flit_bytes: int) -> float:
         """What passes before a flit sets out, when the links themselves take a slot each of the latency."""
-        return max(0.0, self.latency_ns - self.slots_ns)
+        return max(0.0, self.latency_ns - self.ns_per_byte * flit_bytes)
 
     def hops(self, *, hold_latency: bool) -> tuple[Hop, ...]:
         hop_ns = self.latency_ns / len(self.links) if hold_latency and self.links else 0
@@ -297,5 +298,5 @@ def _route(records: MachineRecords, source: int, destination: int) -> _Route:
     path = next(row for row in records.paths if (row["source"], row["destination"]) == (source, destination))
     steps = tuple(records.path_steps[path["first_step"] : path["first_step"] + path["step_count"]])
     links = frozenset(step for step in steps if records.resources[step]["is_link"])
-    slots_ns = sum(FLIT_BYTES / records.resources[step]["bytes_per_ns"] for step in links)
-    return _Route(steps, links, float(path["latency_ns"]), slots_ns)
+    ns_per_byte = sum(1 / records.resources[step]["bytes_per_ns"] for step in links)
+    return _Route(steps, links, float(path["latency_ns"]), ns_per_byte)

@@ -13,7 +13,7 @@ import pytest
 
 from npu_backend.isa import Engine
 from tests.emulator.flit_reference import FlitNetwork, FlitTransfer, Hop, Turns, finish_times_ns
-from tests.emulator.flow_cases import NETWORKS, Comparison, compare_sets, random_tasks
+from tests.emulator.flow_cases import NETWORKS, Comparison, Physics, compare_sets, random_tasks
 
 AVERAGE_ERROR, WORST_ERROR = 0.05, 0.15
 # A transfer that takes so many times as long as alone is contended; at least half must be.
@@ -38,6 +38,15 @@ def test_sets_hold_all_kinds_of_transfers() -> None:
     kinds = Counter((task.engine, task.is_multicast) for task in tasks)
     assert min(kinds[engine, False] for engine in (Engine.LOAD, Engine.STORE, Engine.NETWORK)) > len(tasks) / 5
     assert min(kinds[engine, True] for engine in (Engine.LOAD, Engine.NETWORK)) > len(tasks) / 25
+
+
+def test_smaller_flits_and_buffers_come_nearer() -> None:
+    """What the clock leaves out is what buffers hold."""
+    coarse, fine = (
+        np.mean([abs(row.signed_error) for row in compare_sets("one-way ring", range(20), Physics(flit_bytes=flit))])
+        for flit in (16, 4)
+    )
+    assert fine < coarse / 2
 
 
 @pytest.mark.slow

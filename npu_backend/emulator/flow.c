@@ -186,10 +186,9 @@ static void remove_users(npu_flows *flows, const npu_flow *flow) {
 }
 
 void npu_flows_start(npu_flows *flows, uint32_t route, double bytes, uint32_t tag, double now_ns) {
-    const uint64_t *first_step = flows->routes->first_step + route;
     npu_flow *flow = &flows->flows[tag];
-    flow->steps = flows->routes->steps + first_step[0];
-    flow->step_count = (uint32_t)(first_step[1] - first_step[0]);
+    flow->steps = flows->routes->steps + flows->routes->first_step[route];
+    flow->step_count = flows->routes->kept[route];
     flow->order = flows->started++;
     add_users(flows, flow);
     if (crosses(flow, flows->tightest)) {

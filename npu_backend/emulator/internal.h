@@ -48,6 +48,7 @@ typedef struct {
 /* An instruction of a multicast group. */
 typedef struct {
     uint32_t stream;
+    uint32_t path;
     uint64_t position; /* in the stream */
 } npu_member;
 

@@ -4,18 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+static uint32_t path_of(const npu_program *program, uint32_t stream, const npu_instruction *instruction) {
+    uint32_t core = program->streams[stream].core;
+    return npu_plain_opcode(instruction) == NPU_OP_SEND
+               ? npu_path(program, core, ((const npu_send *)(const void *)instruction)->destination_core)
+               : npu_path(program, NPU_DRAM_NODE, core);
+}
+
 /* Counting sort by group: the first pass (members NULL) counts, the second fills. */
 static void scan_members(npu_program *program) {
     for (uint32_t s = 0; s < program->stream_count; ++s) {
         for (uint64_t i = 0; i < program->streams[s].count; ++i) {
-            uint32_t group = npu_group_of(program->streams[s].instructions[i]);
+            const npu_instruction *instruction = program->streams[s].instructions[i];
+            uint32_t group = npu_group_of(instruction);
             if (group == NPU_NOBODY) {
                 continue;
             }
             if (program->members == NULL) {
                 ++program->first_member[group + 1];
             } else {
-                program->members[program->first_member[group]++] = (npu_member){s, i};
+                program->members[program->first_member[group]++] =
+                    (npu_member){s, path_of(program, s, instruction), i};
             }
         }
     }

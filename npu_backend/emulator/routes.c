@@ -98,28 +98,32 @@ uint32_t npu_path(const npu_program *program, uint32_t source, uint32_t destinat
     return program->path_table[node_index(program, source) * nodes + node_index(program, destination)];
 }
 
-uint32_t npu_member_path(const npu_program *program, const npu_member *member) {
-    const npu_instruction *instruction = npu_member_instruction(program, member);
-    uint32_t core = program->streams[member->stream].core;
-    return npu_plain_opcode(instruction) == NPU_OP_SEND
-               ? npu_path(program, core, ((const npu_send *)(const void *)instruction)->destination_core)
-               : npu_path(program, NPU_DRAM_NODE, core);
-}
-
-static uint64_t keep_paths(npu_routes *routes, const uint8_t *dropped) {
-    const npu_program *program = routes->program;
-    uint64_t count = 0;
-    for (uint32_t path = 0; path < program->path_count; ++path) {
-        const npu_record_path *record = &program->paths[path];
-        routes->first_step[path] = count;
-        for (uint32_t step = 0; step < record->step_count; ++step) {
-            uint32_t resource = program->path_steps[record->first_step + step].resource;
-            if (!dropped[resource]) {
-                routes->steps[count++] = resource;
-            }
+/* Moves those that can limit to the front, in their order; ends the route. */
+static void keep_steps(npu_routes *routes, const uint8_t *dropped, uint32_t route, uint64_t end) {
+    uint32_t *steps = routes->steps, kept = 0;
+    for (uint64_t step = routes->first_step[route]; step < end; ++step) {
+        uint32_t resource = steps[step];
+        if (!dropped[resource]) {
+            uint64_t to = routes->first_step[route] + kept++;
+            steps[step] = steps[to];
+            steps[to] = resource;
         }
     }
-    return count;
+    routes->kept[route] = kept;
+    routes->first_step[route + 1] = end;
+}
+
+static void keep_paths(npu_routes *routes, const uint8_t *dropped) {
+    const npu_program *program = routes->program;
+    routes->first_step[0] = 0;
+    for (uint32_t path = 0; path < program->path_count; ++path) {
+        const npu_record_path *record = &program->paths[path];
+        uint64_t end = routes->first_step[path];
+        for (uint32_t step = 0; step < record->step_count; ++step) {
+            routes->steps[end++] = program->path_steps[record->first_step + step].resource;
+        }
+        keep_steps(routes, dropped, path, end);
+    }
 }
 
 /* The resources of all members' paths, each once, appended to `tree`; how many there are. `seen` keeps marks of other
@@ -129,7 +133,7 @@ static uint32_t join_paths(const npu_program *program, uint32_t group, uint32_t 
     uint32_t count = 0;
     *figures = (npu_tree){0, 0};
     for (uint64_t i = program->first_member[group]; i < program->first_member[group + 1]; ++i) {
-        const npu_record_path *path = &program->paths[npu_member_path(program, &program->members[i])];
+        const npu_record_path *path = &program->paths[program->members[i].path];
         uint32_t links = 0, new_links = 0, before = count;
         for (uint32_t step = 0; step < path->step_count; ++step) {
             uint32_t resource = program->path_steps[path->first_step + step].resource;
@@ -147,23 +151,14 @@ static uint32_t join_paths(const npu_program *program, uint32_t group, uint32_t 
     return count;
 }
 
-static void keep_trees(npu_routes *routes, const uint8_t *dropped, uint64_t count) {
+static void keep_trees(npu_routes *routes, const uint8_t *dropped) {
     const npu_program *program = routes->program;
     for (uint32_t group = 0; group < program->machine->multicast_group_count; ++group) {
-        uint32_t *tree = routes->steps + count;
-        uint32_t joined = join_paths(program, group, routes->seen, tree, &routes->trees[group]);
-        routes->first_step[program->path_count + group] = count;
-        for (uint32_t step = 0; step < joined; ++step) {
-            if (!dropped[tree[step]]) {
-                routes->steps[count++] = tree[step];
-            }
-        }
+        uint32_t route = program->path_count + group;
+        uint64_t first = routes->first_step[route];
+        uint32_t joined = join_paths(program, group, routes->seen, routes->steps + first, &routes->trees[group]);
+        keep_steps(routes, dropped, route, first + joined);
     }
-    routes->first_step[program->path_count + program->machine->multicast_group_count] = count;
-}
-
-static void keep_steps(npu_routes *routes, const uint8_t *dropped) {
-    keep_trees(routes, dropped, keep_paths(routes, dropped));
 }
 
 /* Fewer resources, the same rates: most of a path's are wider than another that every flow through them crosses. */
@@ -181,7 +176,8 @@ static npu_status prune_resources(npu_routes *routes, npu_message *message) {
             fill_crosses(&prune);
             drop_resources(&prune);
         }
-        keep_steps(routes, prune.dropped);
+        keep_paths(routes, prune.dropped);
+        keep_trees(routes, prune.dropped);
     }
     free(prune.crosses);
     free(prune.dropped);
@@ -201,7 +197,7 @@ static npu_status check_network(const npu_program *program, uint64_t *steps, npu
         *steps += program->paths[path].step_count; /* paths may share rows of the step table */
     }
     for (uint64_t i = 0; i < program->first_member[program->machine->multicast_group_count]; ++i) {
-        *steps += program->paths[npu_member_path(program, &program->members[i])].step_count;
+        *steps += program->paths[program->members[i].path].step_count;
     }
     if (*steps > MAX_STEPS) {
         return npu_fail(message, NPU_BAD_PROGRAM, "the transfers' paths have %llu steps, more than %u",
@@ -222,9 +218,11 @@ npu_status npu_routes_open(npu_routes *routes, const npu_program *program, npu_m
     routes->program = program;
     routes->steps = malloc((size_t)(steps + 1) * sizeof *routes->steps);
     routes->first_step = malloc((program->path_count + groups + 1) * sizeof *routes->first_step);
+    routes->kept = malloc((program->path_count + groups + 1) * sizeof *routes->kept);
     routes->trees = calloc(groups + 1, sizeof *routes->trees);
     routes->seen = calloc(resources, sizeof *routes->seen);
-    if (routes->steps == NULL || routes->first_step == NULL || routes->trees == NULL || routes->seen == NULL) {
+    if (routes->steps == NULL || routes->first_step == NULL || routes->kept == NULL || routes->trees == NULL ||
+        routes->seen == NULL) {
         return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the network's %u paths", program->path_count);
     }
     return prune_resources(routes, message);
@@ -233,37 +231,17 @@ npu_status npu_routes_open(npu_routes *routes, const npu_program *program, npu_m
 void npu_routes_close(npu_routes *routes) {
     free(routes->steps);
     free(routes->first_step);
+    free(routes->kept);
     free(routes->trees);
     free(routes->seen);
     memset(routes, 0, sizeof(*routes));
 }
 
-/* A group's tree once more, before pruning. */
-static void add_tree(npu_routes *routes, uint32_t group, double bytes, uint32_t *tree, double *resource_bytes) {
-    npu_tree figures;
-    uint32_t count = join_paths(routes->program, group, routes->seen, tree, &figures);
-    for (uint32_t step = 0; step < count; ++step) {
-        resource_bytes[tree[step]] += bytes;
-    }
-}
-
-npu_status npu_routes_add_bytes(npu_routes *routes, const double *route_bytes, double *resource_bytes,
-                                npu_message *message) {
-    const npu_program *program = routes->program;
-    uint32_t *tree = malloc(((size_t)program->resource_count + 1) * sizeof *tree);
-    if (tree == NULL) {
-        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for %u resources", program->resource_count);
-    }
-    for (uint32_t path = 0; path < program->path_count; ++path) {
-        const npu_record_path *record = &program->paths[path];
-        for (uint32_t step = 0; step < record->step_count && route_bytes[path] > 0; ++step) {
-            resource_bytes[program->path_steps[record->first_step + step].resource] += route_bytes[path];
+void npu_routes_add_bytes(const npu_routes *routes, const double *route_bytes, double *resource_bytes) {
+    uint32_t count = routes->program->path_count + routes->program->machine->multicast_group_count;
+    for (uint32_t route = 0; route < count; ++route) {
+        for (uint64_t step = routes->first_step[route]; step < routes->first_step[route + 1]; ++step) {
+            resource_bytes[routes->steps[step]] += route_bytes[route];
         }
     }
-    memset(routes->seen, 0, ((size_t)program->resource_count + 1) * sizeof *routes->seen);
-    for (uint32_t group = 0; group < program->machine->multicast_group_count; ++group) {
-        add_tree(routes, group, route_bytes[program->path_count + group], tree, resource_bytes);
-    }
-    free(tree);
-    return NPU_OK;
 }

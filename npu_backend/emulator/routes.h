@@ -12,8 +12,9 @@ typedef struct { /* of a multicast group */
 
 typedef struct {
     const npu_program *program;
-    uint32_t *steps;      /* of all routes, without those that never limit */
+    uint32_t *steps;      /* of all routes: first those that can limit a flow, then those that never do */
     uint64_t *first_step; /* routes + 1 */
+    uint32_t *kept;       /* how many of each route's can limit */
     npu_tree *trees;      /* one a group */
     uint32_t *seen;       /* marks, one a resource */
 } npu_routes;
@@ -22,11 +23,7 @@ typedef struct {
 npu_status npu_routes_open(npu_routes *routes, const npu_program *program, npu_message *message);
 void npu_routes_close(npu_routes *routes);
 
-/* The path of an instruction of a group. */
-uint32_t npu_member_path(const npu_program *program, const npu_member *member);
-
-/* Adds each route's bytes to all the resources that it crosses, those that never limit too. */
-npu_status npu_routes_add_bytes(npu_routes *routes, const double *route_bytes, double *resource_bytes,
-                                npu_message *message);
+/* Adds each route's bytes to all the resources that it crosses. */
+void npu_routes_add_bytes(const npu_routes *routes, const double *route_bytes, double *resource_bytes);
 
 #endif

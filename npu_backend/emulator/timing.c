@@ -70,7 +70,7 @@ static npu_status open_replay(npu_replay *replay) {
 static void close_replay(npu_replay *replay) {
     npu_flows_close(&replay->flows);
     npu_routes_close(&replay->routes);
-    free(replay->queue.events);
+    npu_event_free(&replay->queue);
     free(replay->streams);
     free(replay->semaphores);
     free(replay->cores);
@@ -79,11 +79,9 @@ static void close_replay(npu_replay *replay) {
 }
 
 npu_status npu_add_event(npu_replay *replay, double delay_ns, npu_event_kind kind, uint32_t index) {
-    if (!npu_event_add(&replay->queue, replay->now_ns + delay_ns, kind, index)) {
-        return npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory for %llu events",
-                        (unsigned long long)replay->queue.count);
-    }
-    return NPU_OK;
+    return npu_event_add(&replay->queue, replay->now_ns + delay_ns, kind, index)
+               ? NPU_OK
+               : npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory for more events");
 }
 
 static int is_abroad(const npu_semaphore_state *semaphore, uint32_t core) {
@@ -114,8 +112,11 @@ static npu_status send_signal(npu_replay *replay, uint32_t stream, uint32_t inde
     const npu_record_machine *machine = replay->program->machine;
     uint32_t waiting = replay->semaphores[index].waiting_core;
     int stays = waiting == replay->program->streams[stream].core || waiting == NPU_NOBODY;
+    double time_ns = replay->now_ns + (stays ? machine->signal_ns : machine->cross_signal_ns);
     npu_account_span(replay, stream);
-    return npu_add_event(replay, stays ? machine->signal_ns : machine->cross_signal_ns, NPU_EVENT_SIGNAL, index);
+    return npu_event_add_in_lane(&replay->queue, (uint32_t)stays, time_ns, NPU_EVENT_SIGNAL, index)
+               ? NPU_OK
+               : npu_fail(replay->message, NPU_OUT_OF_MEMORY, "no memory for more signals");
 }
 
 static npu_status refuse(npu_replay *replay, uint32_t stream, const npu_instruction *instruction, npu_status status,
@@ -268,7 +269,8 @@ static npu_status finish_flows(npu_replay *replay, double time_ns) {
 
 /* One event, or the flows that end at one time. `*ended` when nothing is under way any more. */
 static npu_status step(npu_replay *replay, int *ended) {
-    double event_ns = replay->queue.count > 0 ? replay->queue.events[0].time_ns : INFINITY;
+    const npu_event *event = npu_event_first(&replay->queue);
+    double event_ns = event != NULL ? event->time_ns : INFINITY;
     if (event_ns <= replay->now_ns) { /* all that happens now comes before the rates are solved again */
         return handle_event(replay);
     }
@@ -326,7 +328,7 @@ npu_status npu_time(const npu_program *program, npu_timing *timing, npu_message 
     }
     npu_status status = run_replay(&replay);
     if (status == NPU_OK) {
-        status = npu_account_end(&replay);
+        npu_account_end(&replay);
     }
     close_replay(&replay);
     return status;

@@ -17,16 +17,28 @@ typedef struct {
     uint32_t index; /* stream, or semaphore of a signal that arrives */
 } npu_event;
 
-/* A binary heap, earliest first. */
 typedef struct {
     npu_event *events;
     uint64_t count;
     uint64_t room;
+    uint64_t head; /* of a lane: the first event, in a ring */
+} npu_event_list;
+
+/* Earliest first: a binary heap, and lanes for events that all come the same time after they were added, so that each
+ * lane is in order as it is. */
+#define NPU_LANES 2
+typedef struct {
+    npu_event_list heap;
+    npu_event_list lanes[NPU_LANES];
     uint64_t added;
 } npu_event_queue;
 
-int npu_event_add(npu_event_queue *queue, double time_ns, npu_event_kind kind, uint32_t index); /* 0: out of memory */
-npu_event npu_event_take(npu_event_queue *queue);
+/* Both: 0 when out of memory. */
+int npu_event_add(npu_event_queue *queue, double time_ns, npu_event_kind kind, uint32_t index);
+int npu_event_add_in_lane(npu_event_queue *queue, uint32_t lane, double time_ns, npu_event_kind kind, uint32_t index);
+const npu_event *npu_event_first(const npu_event_queue *queue); /* NULL when there is none */
+npu_event npu_event_take(npu_event_queue *queue);               /* the first, which must exist */
+void npu_event_free(npu_event_queue *queue);
 
 typedef struct {
     uint64_t next;       /* instruction at work, waiting or, at the end, the count */
@@ -75,7 +87,7 @@ void npu_account_compute(npu_replay *replay, uint32_t stream, const npu_cost *co
 double npu_account_transfer(npu_replay *replay, uint32_t core, const npu_instruction *instruction, double hops);
 /* A member of a multicast whose bytes another one has accounted for: only what it writes. */
 void npu_account_copy(npu_replay *replay, uint32_t core, const npu_instruction *instruction);
-npu_status npu_account_end(npu_replay *replay);
+void npu_account_end(npu_replay *replay);
 
 /* Multicasts (timing_multicast.c): a stream has come to an instruction of a group; the group's flow has ended. */
 npu_status npu_join_group(npu_replay *replay, uint32_t stream, uint32_t group);

@@ -119,7 +119,7 @@ void npu_account_copy(npu_replay *replay, uint32_t core, const npu_instruction *
     replay->timing->cores[core].energy_pj += memory_energy(replay, core, instruction, 1, &dram_bytes);
 }
 
-npu_status npu_account_end(npu_replay *replay) {
+void npu_account_end(npu_replay *replay) {
     npu_timing *timing = replay->timing;
     replay->now_ns = replay->last_ns;
     timing->total_ns = replay->last_ns;
@@ -130,7 +130,7 @@ npu_status npu_account_end(npu_replay *replay) {
         row->idle_ns = timing->total_ns - row->busy_ns - row->sync_ns;
         timing->energy_pj += row->energy_pj;
     }
-    return timing->resource_bytes == NULL
-               ? NPU_OK
-               : npu_routes_add_bytes(&replay->routes, replay->route_bytes, timing->resource_bytes, replay->message);
+    if (timing->resource_bytes != NULL) {
+        npu_routes_add_bytes(&replay->routes, replay->route_bytes, timing->resource_bytes);
+    }
 }

@@ -66,9 +66,9 @@ class CostModel:
         limits = zip((self.resource_bytes_per_ns[step] for step in steps), counts)
         return _Path(latency_ns, tuple(steps), tuple(dict.fromkeys(limits)))
 
-    def kind(self, core: int) -> object:
-        """What all costs of a core's instructions and of its transfers from and to DRAM follow from, to be compared."""
-        paths = (self._paths[DRAM_NODE, core], self._paths[core, DRAM_NODE])
+    def kind(self, core: int, *, with_paths: bool) -> object:
+        """What decides the costs on a core; `with_paths` also those of its transfers from and to DRAM."""
+        paths = (self._paths[DRAM_NODE, core], self._paths[core, DRAM_NODE]) if with_paths else ()
         figures = tuple((path.latency_ns, path.limits) for path in paths)
         return self._core_records[core], self._setup_ns[core], figures
 
@@ -112,8 +112,12 @@ class CostModel:
 
         An end is a core, or DRAM_NODE. The numbers are those of the program's records and of `resource_bytes_per_ns`.
         """
-        limiting = self._limiting
-        return tuple(step for step in self._paths[source, destination].resources if step in limiting)
+        return self._limiting_steps[source, destination]
+
+    @cached_property
+    def _limiting_steps(self) -> Mapping[tuple[int, int], tuple[int, ...]]:
+        kept = self._limiting
+        return {ends: tuple(step for step in path.resources if step in kept) for ends, path in self._paths.items()}
 
     @cached_property
     def _limiting(self) -> frozenset[int]:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
 from npu_backend.box import Box, subtract_all
 from npu_backend.graph import Graph, Op, Tensor
 from npu_backend.isa import Engine
@@ -109,6 +112,29 @@ class Split:
             owned.append(() if box is None else subtract_all(box, before))
             before += [] if box is None else [box]
         return tuple(owned)
+
+    @cached_property
+    def shares_nothing(self) -> bool:
+        """Whether no element is computed by several cores."""
+        return all(owned == (() if box is None else (box,)) for owned, box in zip(self.owned, self.boxes))
+
+    def owners(self, box: Box) -> list[tuple[int, Box]]:
+        """The box in disjoint pieces, each with the core that is to hand it on."""
+        starts, stops = self._bounds
+        # At once for all cores: many cores ask this for what each of them needs.
+        found = np.flatnonzero(((starts < box.stops) & (stops > box.starts)).all(axis=1))
+        pieces = [self._owners[number] for number in found.tolist()]
+        return [(core, owned.intersect(box)) for core, owned in pieces]
+
+    @cached_property
+    def _owners(self) -> list[tuple[int, Box]]:
+        return [(core, box) for core, boxes in enumerate(self.owned) for box in boxes]
+
+    @cached_property
+    def _bounds(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first and the last but one elements of all owned boxes."""
+        starts = np.array([box.starts for _, box in self._owners], np.int64)
+        return starts, np.array([box.stops for _, box in self._owners], np.int64)
 
 
 @dataclass(frozen=True)
@@ -292,10 +318,14 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a step reads or writes: a box of a scratchpad buffer, or of a tensor in DRAM (`buffer` is then its name)."""
+    """What a step reads or writes: a box of a scratchpad buffer, or of a tensor in DRAM (`buffer` is then its name).
+
+    `is_first`: a write of what no step before reads or writes there.
+    """
 
     buffer: int | str
     box: Box
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,13 @@ def _check_written_before_read(scheduled: Scheduled) -> None:
                     f"{step.core} reads {_shown(scheduled, access)}, of which nobody wrote {missing[0]}"
                 )
         for access in step.writes:
-            written.setdefault(access.buffer, []).append(access.box)
+            before = written.setdefault(access.buffer, [])
+            if access.is_first and any(box.overlaps(access.box) for box in before):
+                raise VerificationError(
+                    f"schedule: step {position} of layer {step.layer} {step.origin} core {step.core} is to be the "
+                    f"first that writes {_shown(scheduled, access)}, but is not"
+                )
+            before.append(access.box)
     for port in graph.outputs:
         missing = _missing(graph.tensor(port.tensor).box, written.get(port.tensor, ()))
         if missing:

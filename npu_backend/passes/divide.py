@@ -85,7 +85,7 @@ class Divider:
     def _estimate(self, layer: Layer, grid: Grid, sources: Mapping[str, Split], reader_axes: Axes | None) -> Estimate:
         lacking = max(self._lacking_bytes(layer, box, core, sources) for core, box in _samples(grid))
         exchange_ns = self._exchange_ns(lacking) + self._exchange_ns(self._reader_lacks_bytes(layer, grid, reader_axes))
-        return Estimate(self._compute_ns(layer, grid.boxes[0]) + exchange_ns, self._load_ns(layer, grid, sources))
+        return Estimate(self._compute_ns(layer, grid.box(0)) + exchange_ns, self._load_ns(layer, grid, sources))
 
     def _compute_ns(self, layer: Layer, box: Box) -> float:
         key = layer.output, box.shape
@@ -100,9 +100,8 @@ class Divider:
 
     def _load_ns(self, layer: Layer, grid: Grid, sources: Mapping[str, Split]) -> float:
         """Weights, once or by every core that needs them, and the inputs that do not stay."""
-        last, cores = grid.whole.rank - 1, len(grid.boxes)
-        slices = len({box.interval(last) for box in grid.boxes})
-        needed = self.fused.needed(layer, grid.boxes[0])
+        cores, slices = grid.part_count, grid.slices(grid.whole.rank - 1)
+        needed = self.fused.needed(layer, grid.box(0))
         inputs = sum(self._bytes(name, box) for name, box in needed.items() if name not in sources)
         loads = slices if self._machine.network.multicast else cores
         return self.fused.constant_bytes(layer) / slices / self._rate(loads) + inputs / self._rate(cores)
@@ -124,10 +123,10 @@ class Divider:
             return 0
         reader = self.fused.layers[self.fused.readers[layer.output][0]]
         alike = grid.alike(self.fused.output(reader).box, reader_axes)
-        if len(alike.boxes) != len(grid.boxes):
+        if alike.part_count != grid.part_count:
             return self._bytes(layer.output, grid.whole)
         needs = {core: self.fused.needed(reader, box)[layer.output] for core, box in _samples(alike)}
-        return max(self._missing_bytes(layer.output, need, grid.boxes[core]) for core, need in needs.items())
+        return max(self._missing_bytes(layer.output, need, grid.box(core)) for core, need in needs.items())
 
     def _missing_bytes(self, name: str, need: Box, have: Box | None) -> int:
         there = self._bytes(name, need.intersect(have)) if have is not None else 0
@@ -151,5 +150,5 @@ class Divider:
 def _samples(grid: Grid) -> list[tuple[int, Box]]:
     """Parts that stand for all: the first, which is the largest, and one in the middle, which has most neighbours."""
     inner = grid.counts[-1]
-    middle = len(grid.boxes) // inner // 2 * inner + inner // 2
-    return [(core, grid.boxes[core]) for core in sorted({0, middle})]
+    middle = grid.part_count // inner // 2 * inner + inner // 2
+    return [(core, grid.box(core)) for core in sorted({0, middle})]

@@ -25,7 +25,7 @@ def exchange(builder: StepBuilder, moves: Iterable[Move], fetches: Iterable[Fetc
 
 def _send(builder: StepBuilder, move: Move) -> None:
     own, reads = _at(builder, move.producer, move.source, move.box)
-    there = [_at(builder, move.producer, reader, move.box) for reader in move.readers]
+    there = [_at(builder, move.producer, reader, move.box, is_first=True) for reader in move.readers]
     instructions = send_box(own, [(operand, reader) for (operand, _), reader in zip(there, move.readers)])
     writes = tuple(access for _, access in there)
     is_multicast = len(move.readers) > 1
@@ -45,17 +45,17 @@ def _store(builder: StepBuilder, move: Move) -> None:
 
 def _load(builder: StepBuilder, fetch: Fetch) -> None:
     tensor = builder.fused.output(builder.fused.layers[fetch.producer])
-    there, writes = _at(builder, fetch.producer, fetch.reader, fetch.box)
+    there, writes = _at(builder, fetch.producer, fetch.reader, fetch.box, is_first=True)
     instructions = load_box(tensor, builder.dram.tensors[tensor.name], there)
     reads = Access(tensor.name, fetch.box)
     _step(builder, fetch.producer, fetch.reader, Engine.LOAD, instructions, reads, (writes,))
 
 
-def _at(builder: StepBuilder, producer: int, core: int, box: Box) -> tuple[Operand, Access]:
-    """A box in a core's resident buffer."""
+def _at(builder: StepBuilder, producer: int, core: int, box: Box, *, is_first: bool = False) -> tuple[Operand, Access]:
+    """A box in a core's resident buffer; of what a core lacks, nothing is there before it is moved."""
     name = builder.fused.layers[producer].output
     buffer, held = builder.resident[name, core], builder.resident_box(name, core)
-    return dense_operand(builder.fused, buffer, name, held, box), Access(buffer, box)
+    return dense_operand(builder.fused, buffer, name, held, box), Access(buffer, box, is_first)
 
 
 def _step(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import prod
 
 from npu_backend.box import Box
 
@@ -41,21 +42,35 @@ class Grid:
         return " x ".join(cut.direction for cut in self.cuts)
 
     @cached_property
-    def counts(self) -> tuple[int, ...]:
-        """Parts along every axis that is cut."""
-        return tuple(len(cut.intervals(self.whole)) for cut in self.cuts)
+    def _intervals(self) -> list[list[tuple[int, int]]]:
+        return [cut.intervals(self.whole) for cut in self.cuts]
 
     @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Parts along every axis that is cut."""
+        return tuple(map(len, self._intervals))
+
+    @property
+    def part_count(self) -> int:
+        """Parts in all."""
+        return prod(self.counts)
+
+    def slices(self, axis: int) -> int:
+        """Different intervals of the parts along an axis."""
+        return prod(count for cut, count in zip(self.cuts, self.counts) if cut.axis == axis)
+
+    def box(self, part: int) -> Box:
+        """One of the parts."""
+        box = self.whole
+        for cut, intervals in zip(reversed(self.cuts), reversed(self._intervals)):
+            part, position = divmod(part, len(intervals))
+            box = box.with_interval(cut.axis, *intervals[position])
+        return box
+
+    @property
     def boxes(self) -> tuple[Box, ...]:
         """The parts, one a core."""
-        intervals = product(*(cut.intervals(self.whole) for cut in self.cuts))
-        return tuple(map(self._box, intervals))
-
-    def _box(self, intervals: Sequence[tuple[int, int]]) -> Box:
-        box = self.whole
-        for cut, interval in zip(self.cuts, intervals):
-            box = box.with_interval(cut.axis, *interval)
-        return box
+        return tuple(map(self.box, range(self.part_count)))
 
     def alike(self, whole: Box, axes: Mapping[str, tuple[int, int]]) -> Grid:
         """Another box divided in the same way, along those of the same directions that it can be divided along."""

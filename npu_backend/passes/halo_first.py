@@ -46,10 +46,9 @@ def _awaited(tiled: Tiled, index: int) -> list[list[Box]]:
     for reader, need in needed_boxes(partitioned, residency.tensor, readers).items():
         own = partitioned.out_box(index, reader)
         for missing in subtract_all(need, [] if own is None else [own]):
-            for core in partitioned.cores_of(index):
-                awaited[core] += [missing.intersect(owned) for owned in partitioned.owned(index, core)
-                                  if missing.overlaps(owned)]  # fmt: skip
-    return awaited
+            for core, piece in partitioned.splits[index].owners(missing):
+                awaited[core].append(piece)
+    return [list(dict.fromkeys(pieces)) for pieces in awaited]
 
 
 @dataclass(frozen=True)

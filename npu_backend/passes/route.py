@@ -165,12 +165,13 @@ class _Lacking:
 
     def _owners(self, box: Box) -> list[tuple[int, Box]]:
         """The box in disjoint pieces, each with the core that is to hand it on."""
-        found = [(core, owned.intersect(box)) for core in self.partitioned.cores_of(self.index)
-                 for owned in self.partitioned.owned(self.index, core) if owned.overlaps(box)]  # fmt: skip
+        found = self.partitioned.splits[self.index].owners(box)
         assert sum(piece.size for _, piece in found) == box.size, f"nobody computes all of {box} of {self.tensor}"
         return found
 
     def _holders(self, owner: int, box: Box) -> tuple[int, ...]:
         """The owner first, then the others that compute the box too."""
+        if self.partitioned.splits[self.index].shares_nothing:
+            return (owner,)
         others = (core for core, own in enumerate(self.boxes) if core != owner and own is not None)
         return (owner, *(core for core in others if self.boxes[core].contains(box)))  # type: ignore[union-attr]

@@ -121,7 +121,7 @@ class _Hazards:
         needed: dict[int, int] = {}
         own, known = engine_of(step), finished.tolist()
         for access, is_write in _accesses(step):
-            for touched in (self.written, self.read) if is_write else (self.written,):
+            for touched in () if access.is_first else (self.written, self.read) if is_write else (self.written,):
                 for engine, done in touched.get(access.buffer, {}).items():
                     after = needed.get(engine, known[engine])
                     if done[-1][0] > after and engine != own:

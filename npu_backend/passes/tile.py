@@ -117,11 +117,13 @@ class Search:
     def key(self) -> object:
         """What the search depends on beside what is computed, within one network.
 
-        Plans differ in the order of their layers.
+        Plans differ in the order of their layers. Where sizes are offered, cores at different ends of the network share
+        an estimate.
         """
         task = self.task
         streamed, sharers = tuple(task.streamed(task.whole_needs)), (task.sharers, *task.slices)
-        return (task.layer.output, task.cost.kind(task.core), self.room_bytes, streamed, task.output_is_resident,
+        kind = task.cost.kind(task.core, with_paths=self.offered is None)
+        return (task.layer.output, kind, self.room_bytes, streamed, task.output_is_resident,
                 sharers, self.offered)  # fmt: skip
 
     def best(self) -> Estimate:

@@ -58,6 +58,7 @@ void npu_close(npu_program *program) {
     free(program->members);
     free(program->first_member);
     free(program->path_table);
+    free(program->path_is_used);
     free(program->spm_peak_bytes);
     free(program->file);
     free(program);

@@ -78,6 +78,7 @@ struct npu_program {
     uint32_t stream_count;
     uint64_t instruction_count;
     uint32_t *path_table;   /* see npu_path */
+    uint8_t *path_is_used;  /* one a path: by an instruction */
     npu_member *members;    /* of each multicast group, in file order */
     uint64_t *first_member; /* machine->multicast_group_count + 1 */
     uint64_t *spm_peak_bytes; /* one a core: one past the highest address touched */

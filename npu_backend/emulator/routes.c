@@ -22,7 +22,7 @@ static void fill_crosses(pruning *prune) {
     const npu_program *program = prune->program;
     for (uint32_t path = 0; path < program->path_count; ++path) {
         const npu_record_path *record = &program->paths[path];
-        for (uint32_t step = 0; step < record->step_count; ++step) {
+        for (uint32_t step = 0; step < record->step_count && program->path_is_used[path]; ++step) {
             uint32_t resource = program->path_steps[record->first_step + step].resource;
             prune->crosses[resource * prune->words + path / 64] |= 1ull << path % 64;
         }
@@ -81,7 +81,8 @@ static uint32_t node_index(const npu_program *program, uint32_t node) {
 npu_status npu_build_paths(npu_program *program, npu_message *message) {
     size_t nodes = (size_t)program->machine->core_count + 1;
     program->path_table = malloc(nodes * nodes * sizeof *program->path_table);
-    if (program->path_table == NULL) {
+    program->path_is_used = calloc((size_t)program->path_count + 1, 1);
+    if (program->path_table == NULL || program->path_is_used == NULL) {
         return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for the paths of %u cores",
                         program->machine->core_count);
     }
@@ -119,7 +120,7 @@ static void keep_paths(npu_routes *routes, const uint8_t *dropped) {
     for (uint32_t path = 0; path < program->path_count; ++path) {
         const npu_record_path *record = &program->paths[path];
         uint64_t end = routes->first_step[path];
-        for (uint32_t step = 0; step < record->step_count; ++step) {
+        for (uint32_t step = 0; step < record->step_count && program->path_is_used[path]; ++step) {
             routes->steps[end++] = program->path_steps[record->first_step + step].resource;
         }
         keep_steps(routes, dropped, path, end);
@@ -161,7 +162,8 @@ static void keep_trees(npu_routes *routes, const uint8_t *dropped) {
     }
 }
 
-/* Fewer resources, the same rates: most of a path's are wider than another that every flow through them crosses. */
+/* Fewer resources, the same rates: most of a path's are wider than another that every flow through them crosses. Only
+ * the paths that the program uses count. */
 static npu_status prune_resources(npu_routes *routes, npu_message *message) {
     const npu_program *program = routes->program;
     int is_small = program->resource_count <= PRUNED_RESOURCES && program->path_count <= PRUNED_PATHS;

@@ -53,8 +53,12 @@ static int check_matmul(const context *at, const npu_matmul *op) {
 }
 
 static int has_path(const context *at, uint32_t source, uint32_t destination) {
-    return npu_path(at->program, source, destination) != NPU_NOBODY ||
-           refuse(at, "the machine has no path for this transfer");
+    uint32_t path = npu_path(at->program, source, destination);
+    if (path == NPU_NOBODY) {
+        return refuse(at, "the machine has no path for this transfer");
+    }
+    at->program->path_is_used[path] = 1;
+    return 1;
 }
 
 static int check_transfer(const context *at, const npu_load *op, uint32_t source, uint32_t destination) {

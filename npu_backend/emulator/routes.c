@@ -114,17 +114,29 @@ static void keep_steps(npu_routes *routes, const uint8_t *dropped, uint32_t rout
     routes->first_step[route + 1] = end;
 }
 
+/* The resources of a path, each once; where they end. */
+static uint64_t copy_path(npu_routes *routes, uint32_t path) {
+    const npu_program *program = routes->program;
+    const npu_record_path *record = &program->paths[path];
+    uint64_t end = routes->first_step[path];
+    for (uint32_t step = 0; step < record->step_count; ++step) {
+        uint32_t resource = program->path_steps[record->first_step + step].resource;
+        if (routes->seen[resource] != path + 1) {
+            routes->seen[resource] = path + 1;
+            routes->steps[end++] = resource;
+        }
+    }
+    return end;
+}
+
 static void keep_paths(npu_routes *routes, const uint8_t *dropped) {
     const npu_program *program = routes->program;
     routes->first_step[0] = 0;
     for (uint32_t path = 0; path < program->path_count; ++path) {
-        const npu_record_path *record = &program->paths[path];
-        uint64_t end = routes->first_step[path];
-        for (uint32_t step = 0; step < record->step_count && program->path_is_used[path]; ++step) {
-            routes->steps[end++] = program->path_steps[record->first_step + step].resource;
-        }
+        uint64_t end = program->path_is_used[path] ? copy_path(routes, path) : routes->first_step[path];
         keep_steps(routes, dropped, path, end);
     }
+    memset(routes->seen, 0, ((size_t)program->resource_count + 1) * sizeof *routes->seen);
 }
 
 /* The resources of all members' paths, each once, appended to `tree`; how many there are. `seen` keeps marks of other

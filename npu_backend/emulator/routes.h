@@ -1,5 +1,5 @@
-/* What the transfers of a program cross. Route i is path i; after the paths comes a route for each multicast group, the
- * union of its members' paths with every resource once. */
+/* What the transfers of a program cross, every resource once. Route i is path i, empty if no instruction uses it; after
+ * the paths comes a route for each multicast group, the union of its members' paths. */
 #ifndef NPU_ROUTES_H
 #define NPU_ROUTES_H
 

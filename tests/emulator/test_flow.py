@@ -99,6 +99,11 @@ def test_empty_paths_are_refused() -> None:
         stop_times(1, [1], [Traffic((0, Engine.LOAD), (1,), ())])
 
 
+def test_a_resource_named_twice_on_a_path_is_crossed_once() -> None:
+    assert stop_times(1, [10], [Traffic((0, Engine.LOAD), (100,), (0,) * 50),
+                                Traffic((0, Engine.STORE), (200,), (0, 0))]) == [[20], [30]]  # fmt: skip
+
+
 def fair_rates(capacities: Sequence[Fraction], paths: Sequence[Sequence[int]]) -> list[Fraction]:
     """Max-min by its definition: raise all rates together, freeze those that a full resource holds back."""
     rates = [Fraction(0)] * len(paths)

@@ -142,6 +142,7 @@ class _Planner:
     search: TileSearch
     # Plans without strata by what decides them: a rung's is also the profile of the one above.
     known: dict[tuple[Directions, bool, bool], Plan] = field(default_factory=dict)
+    divided: dict[tuple[Directions, bool, bool], tuple[Partitioned, Partitioned]] = field(default_factory=dict)
 
     @staticmethod
     def of(fused: Fused, machine: Machine) -> _Planner:
@@ -172,10 +173,17 @@ class _Planner:
     def _plan(
         self, strategy: Strategy, waiting_ns: Mapping[str, float] | None = None, closed: frozenset[str] = frozenset()
     ) -> Plan:
-        partitioned = partition(self.fused, self.search.cost, strategy)
-        ordered = order(partitioned)
+        partitioned, ordered = self._divided(strategy)
         placed = fit(ordered, strategy, self.search, waiting_ns or {}, closed)
         return Plan(strategy, partitioned, ordered, synchronize(placed))
+
+    def _divided(self, strategy: Strategy) -> tuple[Partitioned, Partitioned]:
+        """The layers' parts, in the order of the network and in that in which they run; strata come later."""
+        key = strategy.directions, strategy.forward, strategy.forward or strategy.strata
+        if key not in self.divided:
+            partitioned = partition(self.fused, self.search.cost, strategy)
+            self.divided[key] = partitioned, order(partitioned)
+        return self.divided[key]
 
     def _with_strata(self, strategy: Strategy) -> Plan:
         """The fastest of some rounds: each closes the strata that were slower than the same layers without.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 from npu_backend.box import Box
 from npu_backend.graph import Op
@@ -14,10 +15,7 @@ from npu_backend.ops.base import Address, ConstantOperand, LoweredInstruction, O
 from npu_backend.passes.lower import LoweredOp, constant_slice, dense_operand, lower_part, ops_of_part, part_needs
 from npu_backend.passes.steps import Interval, Slice, StepBuilder, slice_bytes
 from npu_backend.passes.transfers import constant_load, load_box, store_box
-from npu_backend.stages import Access, Layer, Step, TilePart, Tiling, aligned
-
-# How many layers ahead constants are loaded; more brings nothing and costs compile time.
-LAYERS_AHEAD = 4
+from npu_backend.stages import Access, Layer, Step, TilePart, Tiling
 
 
 @dataclass(frozen=True)
@@ -55,23 +53,37 @@ class CoreLayer:
         return self.tiling.parts
 
     def turns(self) -> Iterator[None]:
-        """Adds the steps turn by turn; with two buffers loads one tile ahead of the computation, else tile by tile."""
+        """Adds the steps turn by turn; with two buffers loads one tile ahead of the computation, else tile by tile.
+
+        The computation of the last tile is left to `finish`: what is loaded for the next layers goes before it.
+        """
         ahead = self.tiling.buffers > 1
         upcoming = self._load(self.parts[0], {})
         yield
-        for position, part in enumerate(self.parts):
+        for part, following in pairwise(self.parts):
             self.current = upcoming
-            following = self.parts[position + 1 : position + 2]
-            if following and ahead:
-                upcoming = self._load(following[0], self.current)
-                yield
-            if not following:
-                self._prefetch()
+            if ahead:
+                upcoming = self._load(following, self.current)
                 yield
             self._compute(part)
-            if following and not ahead:
-                upcoming = self._load(following[0], self.current)
+            if not ahead:
+                upcoming = self._load(following, self.current)
             yield
+        self.current = upcoming
+
+    def finish(self) -> None:
+        """The last tile's computation."""
+        self._compute(self.parts[-1])
+
+    def not_loaded(self) -> dict[Slice, None]:
+        """The slices of constants that no load brings yet, in the order in which they are needed."""
+        early = self.builder.early(self.index, self.core)
+        slices = dict.fromkeys(entry for part in self.parts for entry in self._slices(part))
+        return {entry: None for entry in slices if entry not in early}
+
+    def load_early(self, entry: Slice) -> None:
+        """Loads a slice before its layer."""
+        self.builder.early(self.index, self.core)[entry] = self._load_constant(*entry)
 
     def _load(self, part: TilePart, held: Mapping[object, _Loaded]) -> dict[object, _Loaded]:
         """What the part needs, taking over from `held` what is there already."""
@@ -117,28 +129,6 @@ class CoreLayer:
         origin = next(op.origin[0] for op in self.layer.ops if op.output == output)
         self._step(Engine.LOAD, instructions, (), (Access(buffer, _bytes(slice_bytes(key))),), origin)
         return buffer
-
-    def _prefetch(self) -> None:
-        """The constants of this core's next layers, tile by tile as far as there is room."""
-        builder = self.builder
-        for following in range(self.index + 1, min(self.index + 1 + LAYERS_AHEAD, len(builder.tiled.tilings))):
-            if builder.tiled.tilings[following][self.core] is None:
-                continue
-            ahead = CoreLayer(builder, following, self.core)
-            if not ahead._load_early(builder.room_ahead_bytes(self.core, self.index, following)):
-                return
-
-    def _load_early(self, room_bytes: int) -> bool:
-        """Loads what is not loaded yet; whether all of it fits."""
-        early = self.builder.early(self.index, self.core)
-        for name, key in dict.fromkeys(entry for part in self.parts for entry in self._slices(part)):
-            if (name, key) in early:
-                continue
-            room_bytes -= aligned(slice_bytes(key))
-            if room_bytes < 0:
-                return False
-            early[name, key] = self._load_constant(name, key)
-        return True
 
     def _compute(self, part: TilePart) -> None:
         builder, previous = self.builder, self.results

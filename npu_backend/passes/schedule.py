@@ -14,6 +14,7 @@ from npu_backend.passes.barriers import with_barriers
 from npu_backend.passes.core_tiles import CoreLayer
 from npu_backend.passes.dram import lay_out_dram, stored_tensors
 from npu_backend.passes.exchange import exchange
+from npu_backend.passes.prefetch import prefetch
 from npu_backend.passes.steps import StepBuilder
 from npu_backend.stages import Routed, Scheduled
 
@@ -42,8 +43,14 @@ def _run_layer(builder: StepBuilder, index: int) -> None:
     cores = builder.tiled.resident.partitioned.cores_of(index)
     for core in cores:
         builder.open_resident(index, core)
-    turns = [CoreLayer(builder, index, core).turns() for core in cores]
+    parts = [CoreLayer(builder, index, core) for core in cores]
+    turns = [part.turns() for part in parts]
     while turns:
         start = len(builder.steps)
         turns = [turn for turn in turns if next(turn, True) is None]
         builder.share_loads(start)
+    start = len(builder.steps)
+    prefetch(builder, index, cores)
+    builder.share_loads(start)
+    for part in parts:
+        part.finish()

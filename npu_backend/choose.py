@@ -31,6 +31,8 @@ from npu_backend.strategies import STRATEGIES, Directions, Strategy
 _COMPUTE = (Engine.MATRIX, Engine.VECTOR)
 # How often strata that turned out slower are given up and the rest is tried again.
 _ROUNDS = 3
+# Where half of the cores take so many times as long as more, a quarter is not tried.
+_TOO_SLOW = 1.5
 
 
 @dataclass(frozen=True)
@@ -121,18 +123,26 @@ def choose(fused: Fused, machine: Machine, strategy: Strategy) -> Plan:
 
 def _fastest(fused: Fused, machine: Machine, strategy: Strategy) -> tuple[_Planner, str]:
     """The planner with all cores, half of them, a quarter and so on whose plan without strata is the fastest; why."""
-    best, times_ns = _Planner.of(fused, machine), dict[int, float]()
-    count = len(machine.cores)
-    while count and (not times_ns or least_ns(fused, machine.take(count)) < min(times_ns.values())):
-        planner = _Planner.of(fused, machine.take(count))
+    best, times_ns, count = _Planner.of(fused, machine), dict[int, float](), len(machine.cores)
+    while count and _is_of_use(fused, machine.take(count), times_ns):
+        planner = _Planner.of(fused, machine.take(count)) if times_ns else best
         # No rung may be slower than the one below it, which takes all cores.
-        time_ns = planner.fastest_without_strata(strategy, with_rungs=not times_ns).total_ns
-        if time_ns < min(times_ns.values(), default=np.inf):
+        times_ns[count] = planner.fastest_without_strata(strategy, with_rungs=not times_ns).total_ns
+        if times_ns[count] == min(times_ns.values()):
             best = planner
-        times_ns[count], count = time_ns, count // 2
+        count //= 2
     used = len(best.machine.cores)
-    told = ", ".join(f"{time_ns / 1000:.1f} us on {count}" for count, time_ns in times_ns.items())
+    told = ", ".join(f"{time_ns / 1000:.1f} us on {cores}" for cores, time_ns in times_ns.items())
     return best, "" if used == len(machine.cores) else f"without strata {told}"
+
+
+def _is_of_use(fused: Fused, fewer: Machine, times_ns: Mapping[int, float]) -> bool:
+    """Whether so many cores could be the fastest: neither too few at their peak, nor is twice as many so much better."""
+    if not times_ns:
+        return True
+    *_, latest_ns = times_ns.values()
+    fastest_ns = min(times_ns.values())
+    return latest_ns < _TOO_SLOW * fastest_ns and least_ns(fused, fewer) < fastest_ns
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 The heuristics of Jung et al., CGO 2023, were made for three cores. Where there are more, rows soon get scarce, and what
 cores receive from each other counts more than what they compute: every direction and every pair of directions is judged
 by what the slowest core takes, with what it lacks of its inputs and what its reader, divided alike, would lack of it.
-
-Loads run ahead of the computation, through all layers: the longer of the two counts. How much a layer may load to
-compute less is therefore weighed alike in all layers, by the weight with which the whole network is fastest.
+What it loads counts in full: whole networks take about the sum.
 """
 
 from __future__ import annotations
@@ -23,9 +21,8 @@ from npu_backend.stages import Fused, Layer, Split, TilePart
 
 Axes = Mapping[str, tuple[int, int]]
 
-
-# Weights of the time for which a layer loads, beside that for which it computes and receives.
-LOAD_WEIGHTS = (0.25, 1.0, 4.0)
+# About what a tile loads at a time; every load has its set-up and latency.
+LOAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,10 @@ class Estimate:
     def __str__(self) -> str:
         return f"estimate: {self.work_ns / 1000:.2f} us of work, {self.load_ns / 1000:.2f} us of loads"
 
-    def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.work_ns + other.work_ns, self.load_ns + other.load_ns)
-
     @property
     def total_ns(self) -> float:
-        """Loads run beside the rest."""
-        return max(self.work_ns, self.load_ns)
+        """By which divisions are compared."""
+        return self.work_ns + self.load_ns
 
 
 @dataclass(frozen=True)
@@ -61,26 +55,18 @@ class Divider:
     def _machine(self) -> Machine:
         return self.cost.machine
 
-    def split(
-        self, layer: Layer, axes: Axes, sources: Mapping[str, Split], reader_axes: Axes | None, load_weight: float
-    ) -> tuple[Split, Estimate]:
-        """The best division, and what it takes.
+    def split(self, layer: Layer, axes: Axes, sources: Mapping[str, Split], reader_axes: Axes | None) -> Split:
+        """The best division.
 
         `axes`: the axis of every direction and its multiple, at least one. `sources`: how the inputs that layers
         compute are divided. `reader_axes`: the axes of the first layer that reads the output.
         """
         cores = len(self._machine.cores)
-        judged: list[tuple[float, int, Grid, Estimate]] = []
-        for grid in grids(self.fused.output(layer).box, axes, cores):
-            estimate = self._estimate(layer, grid, sources, reader_axes)
-            judged.append((estimate.work_ns + load_weight * estimate.load_ns, len(judged), grid, estimate))
-        _, _, best, estimate = min(judged)
+        possible = grids(self.fused.output(layer).box, axes, cores)
+        judged = [(self._estimate(layer, grid, sources, reader_axes), grid) for grid in possible]
+        estimate, best = min(judged, key=lambda pair: pair[0].total_ns)
         boxes = (*best.boxes, *[None] * (cores - len(best.boxes)))
-        counts = " x ".join(map(str, best.counts))
-        reason = (
-            f"estimate: {counts} parts compute {estimate.work_ns / 1000:.2f}, load {estimate.load_ns / 1000:.2f} us"
-        )
-        return Split(best.direction, boxes, reason), estimate
+        return Split(best.direction, boxes, f"{' x '.join(map(str, best.counts))} parts, {estimate}")
 
     def _estimate(self, layer: Layer, grid: Grid, sources: Mapping[str, Split], reader_axes: Axes | None) -> Estimate:
         lacking = max(self._lacking_bytes(layer, box, core, sources) for core, box in _samples(grid))
@@ -104,7 +90,9 @@ class Divider:
         needed = self.fused.needed(layer, grid.box(0))
         inputs = sum(self._bytes(name, box) for name, box in needed.items() if name not in sources)
         loads = slices if self._machine.network.multicast else cores
-        return self.fused.constant_bytes(layer) / slices / self._rate(loads) + inputs / self._rate(cores)
+        weights = self.fused.constant_bytes(layer) / slices
+        loading_ns = weights / self._rate(loads) + inputs / self._rate(cores)
+        return loading_ns + (weights + inputs) / LOAD_BYTES * self.cost.transfer_ns(0, 0, 0)
 
     def _rate(self, loads: int) -> float:
         """Bytes a nanosecond of the slowest core when so many of them load."""

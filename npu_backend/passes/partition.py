@@ -7,13 +7,12 @@ along one or two axes, by estimate (`divide`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from npu_backend.cost import CostModel
 from npu_backend.machine_types import Machine
 from npu_backend.passes.candidate import Candidate, axes_of
-from npu_backend.passes.divide import LOAD_WEIGHTS, Divider, Estimate
+from npu_backend.passes.divide import Divider
 from npu_backend.passes.heuristics import heuristics
 from npu_backend.passes.shares import balanced_boxes
 from npu_backend.stages import Fused, Join, Partitioned, Split
@@ -27,38 +26,14 @@ def partition(fused: Fused, cost: CostModel, strategy: Strategy) -> Partitioned:
     """Gives every core of the cost model's machine an output box of every layer."""
     machine = cost.machine
     is_estimated = strategy.forward and strategy.directions is Directions.ADAPTIVE and _are_many(machine)
-    splits = _estimated(fused, cost, strategy) if is_estimated else _splits(fused, machine, strategy)
-    alone = tuple(Join(index, "") for index in range(len(splits)))
-    return Partitioned(fused, machine, splits, not strategy.forward and len(machine.cores) > 1, alone)
-
-
-def _splits(
-    fused: Fused, machine: Machine, strategy: Strategy, divide: Callable[[Candidate], Split] | None = None
-) -> tuple[Split, ...]:
-    """Layer by layer; `divide` decides instead of the heuristics where a layer can be divided."""
+    divider = Divider(fused, cost) if is_estimated else None
     splits: dict[str, Split] = {}
     for layer in fused.layers:
         sources = {name: splits[name] for name in fused.inputs(layer) if name in splits}
         candidate = Candidate.of(fused, layer, machine, sources, strategy.forward or strategy.strata)
-        splits[layer.output] = _split(candidate, strategy, divide)
-    return tuple(splits.values())
-
-
-def _estimated(fused: Fused, cost: CostModel, strategy: Strategy) -> tuple[Split, ...]:
-    """The splits by that weight of loads with which the network is fastest."""
-    divider, found = Divider(fused, cost), list[tuple[float, int, tuple[Split, ...]]]()
-    for weight in LOAD_WEIGHTS:
-        total = Estimate(0.0, 0.0)
-
-        def divide(candidate: Candidate, weight: float = weight) -> Split:
-            nonlocal total
-            split, estimate = _divide(candidate, divider, weight)
-            total += estimate
-            return split
-
-        splits = _splits(fused, cost.machine, strategy, divide)
-        found.append((total.total_ns, len(found), splits))
-    return min(found)[-1]
+        splits[layer.output] = _split(candidate, strategy, divider)
+    alone = tuple(Join(index, "") for index in range(len(splits)))
+    return Partitioned(fused, machine, tuple(splits.values()), not strategy.forward and len(machine.cores) > 1, alone)
 
 
 def _are_many(machine: Machine) -> bool:
@@ -67,7 +42,7 @@ def _are_many(machine: Machine) -> bool:
     return len(machine.cores) > FEW_CORES and all(replace(core, name=first.name) == first for core in machine.cores)
 
 
-def _split(candidate: Candidate, strategy: Strategy, divide: Callable[[Candidate], Split] | None) -> Split:
+def _split(candidate: Candidate, strategy: Strategy, divider: Divider | None) -> Split:
     directions = strategy.directions
     cores = len(candidate.machine.cores)
     if directions is Directions.SINGLE or cores == 1:
@@ -75,17 +50,17 @@ def _split(candidate: Candidate, strategy: Strategy, divide: Callable[[Candidate
         return Split("single", (candidate.output_box, *[None] * (cores - 1)), reason)
     if not candidate.axes:
         return _indivisible(candidate, cores)
-    if divide is not None:
-        return divide(candidate)
+    if divider is not None:
+        return _divide(candidate, divider)
     direction, reason = _direction(candidate, strategy)
     return Split(direction, balanced_boxes(candidate, *candidate.axes[direction]), reason)
 
 
-def _divide(candidate: Candidate, divider: Divider, load_weight: float) -> tuple[Split, Estimate]:
+def _divide(candidate: Candidate, divider: Divider) -> Split:
     fused, layer = candidate.fused, candidate.layer
     reader = next(iter(fused.readers.get(layer.output, ())), None)
     reader_axes = axes_of(fused, fused.layers[reader], candidate.machine) if reader is not None else None
-    return divider.split(layer, candidate.axes, candidate.sources, reader_axes, load_weight)
+    return divider.split(layer, candidate.axes, candidate.sources, reader_axes)
 
 
 def _indivisible(candidate: Candidate, cores: int) -> Split:

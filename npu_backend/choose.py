@@ -137,7 +137,7 @@ def _fastest(fused: Fused, machine: Machine, strategy: Strategy) -> tuple[_Plann
 
 
 def _is_of_use(fused: Fused, fewer: Machine, times_ns: Mapping[int, float]) -> bool:
-    """Whether so many cores could be the fastest: neither too few at their peak, nor is twice as many so much better."""
+    """Whether so many cores could be the fastest: their peak is enough, and twice as many are not far better."""
     if not times_ns:
         return True
     *_, latest_ns = times_ns.values()

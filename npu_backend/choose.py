@@ -32,7 +32,10 @@ _COMPUTE = (Engine.MATRIX, Engine.VECTOR)
 # How often strata that turned out slower are given up and the rest is tried again.
 _ROUNDS = 3
 # Where half of the cores take so many times as long as more, a quarter is not tried.
-_TOO_SLOW = 1.5
+_TOO_SLOW = 1.3
+# On more cores than this a plan takes long to make. What many cores move through DRAM makes the rungs without
+# forwarding several times slower there, and strata are tried once.
+_MANY_CORES = 8
 
 
 @dataclass(frozen=True)
@@ -162,17 +165,28 @@ class _Planner:
         # One core has nobody to wait for.
         several = len(self.machine.cores) > 1
         plans = [self._with_strata(strategy) if strategy.strata and several else self.without_strata(strategy)]
-        if strategy.rung_below is not None:
-            plans.append(self.best(_below(strategy)))
+        if (below := self._below(strategy)) is not None:
+            plans.append(self.best(below))
         return min(plans, key=lambda plan: plan.total_ns) if len(plans) > 1 else plans[0]
 
     def fastest_without_strata(self, strategy: Strategy, *, with_rungs: bool) -> Plan:
         """The plan without strata, or one of the rungs below where that is faster."""
         plans = [self.without_strata(strategy)]
-        while with_rungs and strategy.rung_below is not None:
-            strategy = _below(strategy)
+        while with_rungs and (below := self._below(strategy)) is not None:
+            strategy = below
             plans.append(self.without_strata(strategy))
         return min(plans, key=lambda plan: plan.total_ns)
+
+    @property
+    def _are_many(self) -> bool:
+        return len(self.machine.cores) > _MANY_CORES
+
+    def _below(self, strategy: Strategy) -> Strategy | None:
+        """The rung below that is worth a plan."""
+        below = STRATEGIES[strategy.rung_below] if strategy.rung_below is not None else None
+        if below is None or (self._are_many and not below.forward):
+            return None
+        return replace(below, scheduled=strategy.scheduled)
 
     def without_strata(self, strategy: Strategy) -> Plan:
         key = strategy.directions, strategy.forward, strategy.scheduled
@@ -203,18 +217,13 @@ class _Planner:
         before = self.without_strata(strategy)
         waiting_ns, closed = _waiting_ns(before), frozenset[str]()
         plans = []
-        for _ in range(_ROUNDS):
+        for _ in range(1 if self._are_many else _ROUNDS):
             plans.append(self._plan(strategy, waiting_ns, closed))
             slower = _slower(plans[-1], before)
             if not slower:
                 break
             closed |= slower
         return min(plans, key=lambda plan: plan.total_ns)
-
-
-def _below(strategy: Strategy) -> Strategy:
-    assert strategy.rung_below is not None
-    return replace(STRATEGIES[strategy.rung_below], scheduled=strategy.scheduled)
 
 
 def _waiting_ns(plan: Plan) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from npu_backend.passes.emit import emit
 from npu_backend.passes.fit import fit
 from npu_backend.passes.order import order
 from npu_backend.passes.partition import partition
+from npu_backend.passes.strata import strata
 from npu_backend.passes.synchronize import Synchronized, synchronize
 from npu_backend.passes.tile import TileSearch
 from npu_backend.program import Program
@@ -34,8 +36,9 @@ _ROUNDS = 3
 # Where half of the cores take so many times as long as more, a quarter is not tried.
 _TOO_SLOW = 1.3
 # On more cores than this a plan takes long to make. What many cores move through DRAM makes the rungs without
-# forwarding several times slower there, and strata are tried once.
+# forwarding several times slower there, and strata are tried once, where they promise this share of the time at least.
 _MANY_CORES = 8
+_WORTH_A_PLAN = 0.03
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,8 @@ class _Planner:
         """
         before = self.without_strata(strategy)
         waiting_ns, closed = _waiting_ns(before), frozenset[str]()
+        if self._are_many and self._promised_ns(before.ordered, waiting_ns) < _WORTH_A_PLAN * before.total_ns:
+            return before
         plans = []
         for _ in range(1 if self._are_many else _ROUNDS):
             plans.append(self._plan(strategy, waiting_ns, closed))
@@ -224,6 +229,12 @@ class _Planner:
                 break
             closed |= slower
         return min(plans, key=lambda plan: plan.total_ns)
+
+    def _promised_ns(self, ordered: Partitioned, waiting_ns: Mapping[str, float]) -> float:
+        """What strata would save, by the costs with which they are chosen."""
+        joins = strata(ordered, waiting_ns, frozenset(), self.search.cost).joins
+        inside = (join for join, following in pairwise(joins) if join.stratum == following.stratum)
+        return sum((join.synchronization_ns or 0.0) - (join.recompute_ns or 0.0) for join in inside)
 
 
 def _waiting_ns(plan: Plan) -> dict[str, float]:

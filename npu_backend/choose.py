@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from npu_backend.cost import CostModel
-from npu_backend.isa import Engine
 from npu_backend.machine_types import Machine
 from npu_backend.passes.emit import emit
 from npu_backend.passes.fit import fit
@@ -24,13 +23,12 @@ from npu_backend.passes.partition import partition
 from npu_backend.passes.strata import strata
 from npu_backend.passes.synchronize import Synchronized, synchronize
 from npu_backend.passes.tile import TileSearch
+from npu_backend.plan_times import PlanTimes
 from npu_backend.program import Program
 from npu_backend.rates import least_ns
-from npu_backend.runtime import Emulator
 from npu_backend.stages import Fused, Partitioned, Placed
 from npu_backend.strategies import STRATEGIES, Directions, Strategy
 
-_COMPUTE = (Engine.MATRIX, Engine.VECTOR)
 # How often strata that turned out slower are given up and the rest is tried again.
 _ROUNDS = 3
 # Where half of the cores take so many times as long as more, a quarter is not tried.
@@ -49,6 +47,8 @@ class Plan:
     partitioned: Partitioned
     ordered: Partitioned
     synchronized: Synchronized
+    # Shared by the same plan under another rung's name.
+    times: PlanTimes
     # Why it leaves cores idle.
     cores_reason: str = ""
 
@@ -66,10 +66,10 @@ class Plan:
         """The program file for a machine of which the plan uses the first cores, and the strategy asked for."""
         return emit(self.synchronized, machine, asked, self.strategy, self.cores_reason)
 
-    @cached_property
+    @property
     def total_ns(self) -> float:
         """How long it takes on the emulator's clock."""
-        return self._times[0]
+        return self.times.total_ns
 
     @property
     def computes_ns(self) -> npt.NDArray[np.float64]:
@@ -77,7 +77,7 @@ class Plan:
 
         Not a number where a core computes nothing of a layer.
         """
-        return self._times[1]
+        return self.times.computes_ns
 
     @cached_property
     def ends_ns(self) -> npt.NDArray[np.float64]:
@@ -85,35 +85,6 @@ class Plan:
         latest = np.nanmax(np.nan_to_num(self.computes_ns[:, :, 1], nan=0.0), axis=1)
         ends: npt.NDArray[np.float64] = np.maximum.accumulate(latest)
         return ends
-
-    @cached_property
-    def _times(self) -> tuple[float, npt.NDArray[np.float64]]:
-        with Emulator(self.program(self.divided.machine, self.strategy).to_bytes()) as emulator:
-            timing = emulator.time(spans=True)
-        assert timing.spans is not None
-        cores = len(self.divided.machine.cores)
-        found = np.full((len(self.divided.splits), cores, 2), np.nan)
-        for step, (first, last) in zip(self.placed.scheduled.steps, self._instructions()):
-            if step.engine in _COMPUTE:
-                layer, core = step.layer, step.core
-                found[layer, core, 0] = np.fmin(found[layer, core, 0], timing.spans[first, 0])
-                found[layer, core, 1] = np.fmax(found[layer, core, 1], timing.spans[last, 1])
-        return timing.total_ns, found
-
-    def _instructions(self) -> list[tuple[int, int]]:
-        """The first and last instruction of every step that work, as numbered in the file."""
-        made = self.synchronized
-        streams: dict[tuple[int, Engine], list[int]] = {}
-        for index, step in enumerate(self.placed.scheduled.steps):
-            streams.setdefault((step.core, step.engine), []).append(index)
-        numbers, position = [(0, 0)] * len(self.placed.scheduled.steps), 0
-        for _, indices in sorted(streams.items()):
-            for index in indices:
-                position += len(made.waits[index])
-                count = len(self.placed.scheduled.steps[index].instructions)
-                numbers[index] = position, position + count - 1
-                position += count + len(made.signals[index])
-        return numbers
 
 
 def choose(fused: Fused, machine: Machine, strategy: Strategy) -> Plan:
@@ -202,7 +173,8 @@ class _Planner:
     ) -> Plan:
         partitioned, ordered = self._divided(strategy)
         placed = fit(ordered, strategy, self.search, waiting_ns or {}, closed)
-        return Plan(strategy, partitioned, ordered, synchronize(placed))
+        made = synchronize(placed)
+        return Plan(strategy, partitioned, ordered, made, PlanTimes(made, strategy))
 
     def _divided(self, strategy: Strategy) -> tuple[Partitioned, Partitioned]:
         """The layers' parts, in the order of the network and in that in which they run; strata come later."""

@@ -20,20 +20,25 @@ def _layout(entry: Format) -> struct.Struct:
 
 
 _LAYOUTS: Mapping[str, struct.Struct] = {entry.name: _layout(entry) for entry in FORMATS}
+# Opcode, layout, and name and count of every field: plain tuples, since programs have hundreds of thousands.
+_ENCODERS = {
+    entry.name: (entry.code, _LAYOUTS[entry.name], tuple((field.name, field.count) for field in entry.fields))
+    for entry in FORMATS
+}
 
 
 def encode(instruction: Instruction) -> bytes:
     """Bytes of one instruction; a missing or unknown field is our own bug and asserts."""
-    entry, layout = FORMAT_BY_NAME[instruction.name], _LAYOUTS[instruction.name]
-    values: list[int | float] = []
-    for field in entry.fields:
-        value = instruction.values.get(field.name, 0) if field.name == "reserved" else instruction.values[field.name]
-        if field.count == 1:
+    code, layout, fields = _ENCODERS[instruction.name]
+    given, values = instruction.values, list[int | float]()
+    for name, count in fields:
+        value = given.get(name, 0) if name == "reserved" else given[name]
+        if count == 1:
             values.append(value)  # type: ignore[arg-type]
         else:
-            assert len(value) == field.count, (instruction.name, field.name, value)  # type: ignore[arg-type]
+            assert len(value) == count, (instruction.name, name, value)  # type: ignore[arg-type]
             values.extend(value)  # type: ignore[arg-type]
-    return layout.pack(entry.code, layout.size // 8, instruction.origin, *values)
+    return layout.pack(code, layout.size // 8, instruction.origin, *values)
 
 
 def encode_tokens(name: str, semaphores: Iterable[int], origin: int) -> bytes:

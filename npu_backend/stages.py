@@ -114,6 +114,12 @@ class Split:
         return tuple(owned)
 
     @cached_property
+    def slices(self) -> tuple[int, ...]:
+        """Along every axis, into how many different intervals the cores divide the output."""
+        boxes = [box for box in self.boxes if box is not None]
+        return tuple(len({box.interval(axis) for box in boxes}) for axis in range(boxes[0].rank))
+
+    @cached_property
     def shares_nothing(self) -> bool:
         """Whether no element is computed by several cores."""
         return all(owned == (() if box is None else (box,)) for owned, box in zip(self.owned, self.boxes))

@@ -66,11 +66,10 @@ class Task:
         """Cores that are taken to move as much at the same time."""
         return len(self.resident.partitioned.cores_of(self.layer_index))
 
-    @cached_property
+    @property
     def slices(self) -> tuple[int, ...]:
         """Along every axis, into how many different intervals the cores divide the output."""
-        boxes = [box for box in self.resident.partitioned.splits[self.layer_index].boxes if box is not None]
-        return tuple(len({box.interval(axis) for box in boxes}) for axis in range(self.out_box.rank))
+        return self.resident.partitioned.splits[self.layer_index].slices
 
     def constant_sharers(self, axis: int | None) -> int:
         """Cores that load different rows of a constant at the same time; with multicast the same rows come once."""

@@ -165,10 +165,10 @@ class CoreLayer:
 
     def _compute_op(self, each: LoweredOp, part: TilePart, accumulators: Address | None) -> None:
         constants = range(len(self.builder.fused.constants[each.op.output]))
-        reads = [Access(self._operand(part, name, box).address.buffer, box) for name, box in each.reads]
+        reads = [Access(self._held(part, name)[0], box) for name, box in each.reads]
         reads += [Access(self.current[each.op.output, index].buffer, _bytes(1)) for index in constants]
         reads += [Access(name, box) for name, box in each.dram_reads]
-        writes = [Access(self._operand(part, each.op.output, each.out_box).address.buffer, each.out_box)]
+        writes = [Access(self._held(part, each.op.output)[0], each.out_box)]
         if accumulators is not None and each.op is self.layer.anchor:
             writes.append(Access(accumulators.buffer, _bytes(1)))
         engine = FORMAT_BY_NAME[each.instructions[0].name].engine
@@ -176,15 +176,18 @@ class CoreLayer:
         self._step(engine, each.instructions, tuple(reads), tuple(writes), each.op.origin[0])
 
     def _operand(self, part: TilePart, name: str, box: Box) -> Operand:
-        builder = self.builder
+        buffer, held = self._held(part, name)
+        return dense_operand(self.builder.fused, buffer, name, held, box)
+
+    def _held(self, part: TilePart, name: str) -> tuple[int, Box]:
+        """The buffer that holds a tensor for this part, and what of the tensor lies there."""
         if (buffer := self.own.get(name)) is not None:
-            return dense_operand(builder.fused, buffer, name, part.out_box, box)
+            return buffer, part.out_box
         if name in self.current:
-            held = self.current[name]
-            assert isinstance(held.key[0], Box)
-            return dense_operand(builder.fused, held.buffer, name, held.key[0], box)
-        resident = builder.resident[name, self.core]
-        return dense_operand(builder.fused, resident, name, builder.resident_box(name, self.core), box)
+            loaded = self.current[name]
+            assert isinstance(loaded.key[0], Box)
+            return loaded.buffer, loaded.key[0]
+        return self.builder.resident[name, self.core], self.builder.resident_box(name, self.core)
 
     def _constant_operand(self, part: TilePart, op: Op, index: int) -> ConstantOperand:
         (first, _), (low, high) = constant_slice(self.builder.fused.constants[op.output][index], part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from npu_backend.box import Box
 from npu_backend.isa import Engine
@@ -34,12 +35,12 @@ class StepBuilder:
     prefetched: dict[int, dict[int, dict[Slice, int]]] = field(default_factory=dict)
     groups: int = 0
 
-    @property
+    @cached_property
     def tiled(self) -> Tiled:
         """The layers in tiles."""
         return self.routed.tiled
 
-    @property
+    @cached_property
     def fused(self) -> Fused:
         """The graph in layers."""
         return self.tiled.resident.partitioned.fused

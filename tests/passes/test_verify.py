@@ -109,6 +109,15 @@ def without_load(stage: Scheduled) -> Scheduled:
     )
 
 
+def first_twice(stage: Scheduled) -> Scheduled:
+    """A store's box written once more, as if nothing had been there before."""
+    steps = list(stage.steps)
+    position = next(i for i, step in enumerate(steps) if step.engine.name == "STORE")
+    written = steps[position].writes
+    steps[position] = replace(steps[position], writes=(*written, replace(written[0], is_first=True)))
+    return replace(stage, steps=tuple(steps))
+
+
 def short_life(stage: Scheduled) -> Scheduled:
     buffer = stage.buffers[0]
     return replace(stage, buffers=(replace(buffer, last_step=buffer.first_step), *stage.buffers[1:]))
@@ -190,6 +199,7 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "room": ("tile", no_room, r"tile: layer 0 stem core 0: 1048576 bytes, room for \d+"),
     "unwritten": ("schedule", without_load, "schedule: step .* of layer 0 stem core 0 reads .* of which nobody wrote"),
     "unstored": ("schedule", without_store, "schedule: nobody stores .* of output y"),
+    "first": ("schedule", first_twice, "is to be the first that writes .*, but is not"),
     "life": ("schedule", short_life, "uses buffer 0 .* of steps 0 to 0"),
     "core": ("schedule", wrong_core, "of core 1"),
     "range": ("place", lambda p: addressed(p, 0, 1 << 20), "place: buffer 0 .* at 1048576"),

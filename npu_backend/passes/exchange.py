@@ -34,10 +34,11 @@ def _send(builder: StepBuilder, move: Move) -> None:
 
 
 def _store(builder: StepBuilder, move: Move) -> None:
-    """Into DRAM, unless the layer stores it anyway."""
+    """Into DRAM, unless it is there already, or the layer stores it anyway."""
     tensor = builder.fused.output(builder.fused.layers[move.producer])
-    if tensor.name in builder.stored:
+    if tensor.name in builder.stored or (tensor.name, move.box) in builder.put_into_dram:
         return
+    builder.put_into_dram.add((tensor.name, move.box))
     own, reads = _at(builder, move.producer, move.source, move.box)
     instructions = store_box(tensor, builder.dram.tensors[tensor.name], own)
     _step(builder, move.producer, move.source, Engine.STORE, instructions, reads, (Access(tensor.name, move.box),))

@@ -34,6 +34,7 @@ class StepBuilder:
     # By core, then by layer.
     prefetched: dict[int, dict[int, dict[Slice, int]]] = field(default_factory=dict)
     groups: int = 0
+    put_into_dram: set[tuple[str, Box]] = field(default_factory=set)
 
     @cached_property
     def tiled(self) -> Tiled:

@@ -16,8 +16,8 @@ from npu_backend.rates import check_rates
 from npu_backend.strategies import Strategy
 from npu_backend.verify import verify
 
-STAGES = ("legalize", "fuse", "partition", "order", "strata", "reside", "tile", "schedule", "place", "synchronize",
-          "emit")  # fmt: skip
+STAGES = ("legalize", "fuse", "partition", "order", "strata", "reside", "tile", "route", "schedule", "place",
+          "synchronize", "emit")  # fmt: skip
 
 # Called after every pass with its name and what it made; may raise to stop there.
 Observer = Callable[[str, object], None]
@@ -50,6 +50,7 @@ def compile_graph(
     done("strata", plan.divided)
     done("reside", plan.placed.scheduled.tiled.resident)
     done("tile", plan.placed.scheduled.tiled)
+    done("route", plan.placed.scheduled.routed)
     done("schedule", plan.placed.scheduled)
     done("place", plan.placed)
     done("synchronize", plan.synchronized)

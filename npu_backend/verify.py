@@ -12,10 +12,11 @@ from typing import Any
 from npu_backend.graph import Graph
 from npu_backend.passes.synchronize import Synchronized
 from npu_backend.program import Program
-from npu_backend.stages import Fused, Partitioned, Placed, Resident, Scheduled, Tiled
+from npu_backend.stages import Fused, Partitioned, Placed, Resident, Routed, Scheduled, Tiled
 from npu_backend.verify_error import VerificationError
 from npu_backend.verify_graph import verify_fused, verify_graph, verify_partitioned, verify_resident, verify_tiled
 from npu_backend.verify_program import verify_placed, verify_program, verify_scheduled, verify_synchronized
+from npu_backend.verify_route import verify_routed
 
 __all__ = ["VERIFIERS", "VerificationError", "verify"]
 
@@ -25,6 +26,7 @@ VERIFIERS: Mapping[type, Callable[..., None]] = {
     Partitioned: verify_partitioned,
     Resident: verify_resident,
     Tiled: verify_tiled,
+    Routed: verify_routed,
     Scheduled: verify_scheduled,
     Placed: verify_placed,
     Synchronized: verify_synchronized,

@@ -15,7 +15,20 @@ from npu_backend.graph import Graph
 from npu_backend.isa import Engine
 from npu_backend.passes.synchronize import Synchronized
 from npu_backend.program import Program
-from npu_backend.stages import Access, Buffer, Fused, Partitioned, Placed, Resident, Scheduled, Step, Tiled, TilePart
+from npu_backend.stages import (
+    Access,
+    Buffer,
+    Fused,
+    Move,
+    Partitioned,
+    Placed,
+    Resident,
+    Routed,
+    Scheduled,
+    Step,
+    Tiled,
+    TilePart,
+)
 
 
 @singledispatch
@@ -77,6 +90,24 @@ def tiled_text(tiled: Tiled) -> str:
         lines += [f"    core {core}: {_tiles(tiling.parts)}, {tiling.working_bytes} bytes, {tiling.estimate_ns:.0f} ns"
                   for core, tiling in enumerate(tilings) if tiling is not None]  # fmt: skip
     return _joined(lines)
+
+
+@stage_text.register
+def routed_text(routed: Routed) -> str:
+    """After every layer, what is on its way: the box, its source and readers, and by which way."""
+    fused = routed.tiled.resident.partitioned.fused
+    lines = [f"routes {fused.graph.name}"]
+    for index, (moves, fetches) in enumerate(zip(routed.moves, routed.fetches, strict=True)):
+        lines += [f"  after {index}: {_route(fused, move)}" for move in moves]
+        lines += [f"  after {index}: {fused.layers[fetch.producer].output}{_box(fetch.box)} DRAM -> core {fetch.reader}"
+                  for fetch in fetches]  # fmt: skip
+    return _joined(lines)
+
+
+def _route(fused: Fused, move: Move) -> str:
+    way = ("multicast" if len(move.readers) > 1 else "direct") if move.direct else "through DRAM"
+    readers = ", ".join(map(str, move.readers))
+    return f"{fused.layers[move.producer].output}{_box(move.box)} core {move.source} -> {readers} {way}"
 
 
 @stage_text.register

@@ -23,7 +23,8 @@ Capture = pytest.CaptureFixture[str]
 FIRST_WORDS = {
     "import": "graph", "legalize": "graph", "fuse": "layers", "partition": "splits", "order": "splits",
     "strata": "splits", "reside": "residencies",
-    "tile": "tilings", "schedule": "schedule", "place": "placement", "synchronize": "semaphores", "emit": "input",
+    "tile": "tilings", "route": "routes", "schedule": "schedule", "place": "placement",
+    "synchronize": "semaphores", "emit": "input",
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from tests.ops.case import draw
 
 FAST, ALL = 30, 300
 MACHINES = (("exynos2100", 1), ("exynos2100", 2), ("exynos2100", 3), ("mesh16", 4), ("mesh16", 7), ("ring4", 4),
-            ("biglittle", 2))  # fmt: skip
+            ("biglittle", 2), ("exynos2200", 2), ("torus16", 9), ("mesh64", 16))  # fmt: skip
 SPM_BYTES = (1 << 15, 1 << 16, 1 << 17, 1 << 20)
 DIVIDING = tuple(strategy for strategy in STRATEGIES.values() if strategy.name != "single")
 
@@ -54,7 +54,7 @@ def pick_machine(rng: np.random.Generator) -> Machine:
 
 
 def pick_strategy(rng: np.random.Generator) -> Strategy:
-    return replace(DIVIDING[int(rng.integers(len(DIVIDING)))], forward=bool(rng.integers(4)))
+    return replace(DIVIDING[int(rng.integers(len(DIVIDING)))].alone, forward=bool(rng.integers(4)))
 
 
 @pytest.mark.parametrize("seed", range(FAST))

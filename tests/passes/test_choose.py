@@ -92,3 +92,25 @@ def test_halo_first_leaves_layers_alone_that_nobody_waits_for() -> None:
     assert halo_first(tiled) == replace(tiled)
     assert tiled.tilings[0][0] is not None
     assert isinstance(tiled.tilings[0][0].parts[0].out_box, Box)
+
+
+def test_cores_that_are_of_no_use_stay_idle() -> None:
+    net = Network("small")
+    net.output(net.conv(net.source((1, 4, 4, 16)), 16), "y")
+    plan = choose(fuse(net.freeze()), machine("mesh16", 8), STRATEGIES["halo"])
+    metadata = plan.program(machine("mesh16", 8), STRATEGIES["halo"]).metadata
+    assert metadata["cores_used"] == len(plan.divided.machine.cores) < 8
+    assert "us on 8" in metadata["cores_reason"]
+    assert len(choose(fuse(net.freeze()), machine("mesh16", 8), STRATEGIES["halo"].alone).divided.machine.cores) == 8
+
+
+def test_a_large_network_uses_all_cores() -> None:
+    plan = choose(chain(), machine("mesh16", 8, 1 << 19), STRATEGIES["stratum"])
+    assert (len(plan.divided.machine.cores), plan.cores_reason) == (8, "")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_cores_are_never_slower(seed: int) -> None:
+    fused = fuse(legalize(network(np.random.default_rng(seed))))
+    times = [choose(fused, machine("mesh16", cores, 1 << 18), STRATEGIES["halo"]).total_ns for cores in (1, 2, 4, 8)]
+    assert times == sorted(times, reverse=True)

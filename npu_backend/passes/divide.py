@@ -15,7 +15,7 @@ from npu_backend.box import Box
 from npu_backend.cost import CostModel
 from npu_backend.isa import FORMAT_BY_NAME, Engine
 from npu_backend.machine_types import Machine
-from npu_backend.passes.grid import Grid, grids
+from npu_backend.passes.cuts import Grid, grids
 from npu_backend.passes.lower import probe
 from npu_backend.stages import Fused, Layer, Split, TilePart
 

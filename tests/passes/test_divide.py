@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from npu_backend.box import Box
 from npu_backend.cost import CostModel
 from npu_backend.machine import load_machine
+from npu_backend.passes.cuts import grids
 from npu_backend.passes.divide import Divider
-from npu_backend.passes.grid import grids
 from npu_backend.passes.partition import partition
 from npu_backend.stages import Fused, Partitioned
 from npu_backend.strategies import STRATEGIES

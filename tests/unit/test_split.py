@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as draw
 
 from npu_backend.box import Box
-from npu_backend.passes.grid import Cut, Grid
+from npu_backend.passes.cuts import Cut, Grid
 from npu_backend.stages import Split
 
 EXTENT = 12

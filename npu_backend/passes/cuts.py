@@ -1,4 +1,4 @@
-"""Grids: the ways to divide a layer along one or two axes over equal cores."""
+"""Cuts: the ways to divide a layer along one or two axes over equal cores."""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ REDUCED = (
 )
 CORES = (("exynos2100", 1), ("exynos2100", 2), ("exynos2100", 3), ("mesh16", 4), ("mesh16", 7))
 SPM_BYTES = (1 << 20, 1 << 17)
+# Machines whose cores reach each other, some by multicasts.
+LINKED = (("exynos2200", 2, "stratum"), ("biglittle", 2, "halo"), ("ring4", 4, "stratum"), ("torus16", 16, "halo"),
+          ("mesh64", 16, "halo"))  # fmt: skip
 # One plan of the matrix is for `make check` too.
 QUICK = (REDUCED[0], ("exynos2100", 3), 1 << 20, "stratum")
 
@@ -73,6 +76,20 @@ def test_reduced(case, cores, spm_bytes, strategy):
     chosen = load_machine(machine).take(count).with_spm_bytes(spm_bytes)
     network = prepared(case)
     assert_exact(program_of(network.graph, chosen, strategy), network)
+
+
+def linked_plans():
+    """Each network on each machine, the first on all cores of the largest one too."""
+    for case, (machine, cores, strategy) in product(REDUCED, LINKED):
+        yield pytest.param(case, machine, cores, strategy, id=f"{case}-{machine}-{cores}-{strategy}")
+    yield pytest.param(REDUCED[0], "mesh64", 64, "halo", id="mobilenet_v2-mesh64-64-halo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "machine", "cores", "strategy"), [*linked_plans()])
+def test_cores_that_reach_each_other(case, machine, cores, strategy):
+    network = prepared(case)
+    assert_exact(program_of(network.graph, load_machine(machine).take(cores), strategy), network)
 
 
 @pytest.mark.slow

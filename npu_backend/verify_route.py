@@ -15,11 +15,13 @@ _Arrival = tuple[int, Box]
 def verify_routed(routed: Routed, *, thorough: bool) -> None:
     """Sources compute what they send; together with what a core computes itself, all that its layers read is there.
 
-    What goes through DRAM is fetched by those it is for. `thorough`: nothing arrives twice.
+    What is fetched from DRAM was put there before for those who fetch it. `thorough`: nothing arrives twice, or where
+    it is computed or read by nobody.
     """
     resident = routed.tiled.resident
     for move in (move for moves in routed.moves for move in moves):
         _check_source(resident.partitioned, move)
+    _check_fetches(routed)
     arrivals = _arrivals(routed)
     for residency in resident.residencies.values():
         for core in range(len(resident.partitioned.machine.cores)):
@@ -27,6 +29,7 @@ def verify_routed(routed: Routed, *, thorough: bool) -> None:
             _check_needs(resident.partitioned, residency, core, there)
             if thorough:
                 _check_once(residency, core, there)
+                _check_use(resident.partitioned, residency, core, there)
 
 
 def _check_source(partitioned: Partitioned, move: Move) -> None:
@@ -37,6 +40,21 @@ def _check_source(partitioned: Partitioned, move: Move) -> None:
         )
     if move.direct and not partitioned.machine.network.cores_reach_each_other:
         raise VerificationError(f"route: core {move.source} sends to {move.readers}, which it cannot reach")
+
+
+def _check_fetches(routed: Routed) -> None:
+    """Programs run the moves after a layer before its fetches."""
+    stored: dict[tuple[int, int], list[Box]] = {}
+    for moves, fetches in zip(routed.moves, routed.fetches, strict=True):
+        for move in (move for move in moves if not move.direct):
+            for reader in move.readers:
+                stored.setdefault((move.producer, reader), []).append(move.box)
+        for fetch in fetches:
+            missing = subtract_all(fetch.box, stored.get((fetch.producer, fetch.reader), []))
+            if missing:
+                raise VerificationError(
+                    f"route: core {fetch.reader} fetches {missing[0]} of layer {fetch.producer}, which is not in DRAM"
+                )
 
 
 def _arrivals(routed: Routed) -> dict[tuple[int, int], list[_Arrival]]:
@@ -74,3 +92,14 @@ def _check_once(residency: Residency, core: int, there: list[_Arrival]) -> None:
     for number, (_, box) in enumerate(there):
         if any(box.overlaps(other) for _, other in there[:number]):
             raise VerificationError(f"route: {box} of {residency.tensor} comes to core {core} twice")
+
+
+def _check_use(partitioned: Partitioned, residency: Residency, core: int, there: list[_Arrival]) -> None:
+    own = partitioned.out_box(residency.first_layer, core)
+    for slot, box in there:
+        readers = (each for each in partitioned.fused.readers.get(residency.tensor, ()) if each > slot)
+        needs = [need for each in readers if (need := partitioned.needed(each, core).get(residency.tensor)) is not None]
+        if subtract_all(box, needs) or (own is not None and own.overlaps(box)):
+            raise VerificationError(
+                f"route: {box} of {residency.tensor} comes to core {core}, which computes {own} and reads {needs}"
+            )

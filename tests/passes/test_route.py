@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from npu_backend.passes.route import LAYERS_AHEAD, route
 from npu_backend.passes.ways import Ways
 from npu_backend.pipeline import compile_graph
 from npu_backend.runtime import Emulator
-from npu_backend.stages import Move, Routed
+from npu_backend.stages import Fetch, Move, Routed
 from npu_backend.strategies import STRATEGIES
 from npu_backend.verify_error import VerificationError
 from npu_backend.verify_route import verify_routed
 from tests.e2e.random_graphs import network
 from tests.passes.networks import Network, machine, stages
 
+Sent = TypeVar("Sent")
 HALO = STRATEGIES["halo"].alone
 
 
@@ -167,3 +169,30 @@ def test_broken_routes_are_told() -> None:
         verify_routed(changed((replace(move, source=move.readers[0]), *others)), thorough=False)
     with pytest.raises(VerificationError, match="twice"):
         verify_routed(changed((move, move, *others)), thorough=True)
+
+
+def test_what_nobody_reads_is_told() -> None:
+    routed = chain()
+    slot = next(index for index, moves in enumerate(routed.moves) if moves)
+    move = routed.moves[slot][0]
+    stranger = next(core for core in range(4) if abs(core - move.source) > 1)
+    more = replace(move, readers=(stranger,))
+    with pytest.raises(VerificationError, match="which computes"):
+        verify_routed(replace(routed, moves=with_slot(routed.moves, slot, (*routed.moves[slot], more))), thorough=True)
+
+
+def test_a_fetch_of_what_is_not_in_dram_is_told() -> None:
+    routed = chain()
+    slot = next(index for index, moves in enumerate(routed.moves) if moves)
+    move, *others = routed.moves[slot]
+    fetch = Fetch(move.producer, move.box, move.readers[0])
+    changed = replace(routed, moves=with_slot(routed.moves, slot, tuple(others)),
+                      fetches=with_slot(routed.fetches, slot, (fetch,)))  # fmt: skip
+    with pytest.raises(VerificationError, match="not in DRAM"):
+        verify_routed(changed, thorough=False)
+
+
+def with_slot(
+    slots: tuple[tuple[Sent, ...], ...], slot: int, changed: tuple[Sent, ...]
+) -> tuple[tuple[Sent, ...], ...]:
+    return (*slots[:slot], changed, *slots[slot + 1 :])

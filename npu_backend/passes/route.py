@@ -17,8 +17,8 @@ from npu_backend.passes.dram import stored_tensors
 from npu_backend.passes.ways import Ways
 from npu_backend.stages import Fetch, Move, Partitioned, Residency, Routed, Tiled
 
-# Layers between the start of a move and its reader.
-LAYERS_AHEAD = 2
+# Layers between the start of a move and its reader: fewer come too late, more keep urgent ones waiting.
+LAYERS_AHEAD = 6
 # A part that takes this many times the mean of its layer is critical: what it waits for goes first.
 CRITICAL = 1.25
 # What a tile leaves of a box is sent by itself if it has so many bytes: more would wait for the last tile.

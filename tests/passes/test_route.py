@@ -127,7 +127,7 @@ def test_what_is_not_read_soon_waits() -> None:
     net = Network("skip")
     first = net.conv(net.source((1, 24, 16, 16)), 16, (3, 3))
     name = first
-    for _ in range(5):
+    for _ in range(LAYERS_AHEAD + 3):
         name = net.relu(net.conv(name, 16))
     late = net.conv(first, 16, (3, 3))
     net.output(net.sum(name, late), "y")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -64,7 +65,7 @@ class LinkOverride:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _GridBase(_NetworkBase):
+class _GridBase(_NetworkBase, ABC):
     """Numbered nodes in a regular pattern: core i at `core_nodes[i]`, DRAM at `memory_nodes` by a port each."""
 
     link_bytes_per_cycle: PositiveFloat
@@ -74,9 +75,9 @@ class _GridBase(_NetworkBase):
     overrides: tuple[LinkOverride, ...] = ()
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Rows and columns of nodes; a ring is one row."""
-        raise NotImplementedError
 
     @property
     def node_count(self) -> int:

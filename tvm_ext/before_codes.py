@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvm import relax
-
 from npu_backend.graph import CODES, FLOATS
 from tvm_ext.candidates import Candidate
 from tvm_ext.convert_matrix import conv, conv_transpose, product
-from tvm_ext.matching import Program, constant_codes, dtype_of, is_call
+from tvm_ext.matching import Program, constant_codes
+from tvm_ext.values import Variable
 
 
 def multiplies_floats(candidate: Candidate) -> bool:
@@ -26,8 +25,8 @@ def multiplies_floats(candidate: Candidate) -> bool:
 
 
 def before_codes(
-    program: Program, candidates: Mapping[relax.Var, Candidate], taken: frozenset[relax.Var]
-) -> dict[relax.Var, Candidate]:
+    program: Program, candidates: Mapping[Variable, Candidate], taken: frozenset[Variable]
+) -> dict[Variable, Candidate]:
     """Those of the candidates (by root) whose floats end in codes on the NPU and, unless the machine computes in float,
     all come from codes there.
 
@@ -45,18 +44,16 @@ def before_codes(
         kept = closed
 
 
-def _begins_here(candidate: Candidate, here: set[relax.Var] | frozenset[relax.Var]) -> bool:
+def _begins_here(candidate: Candidate, here: set[Variable] | frozenset[Variable]) -> bool:
     """Whether every float it reads is computed on the NPU, or dequantised for it."""
     reads = (operand for operand in candidate.match.operands if operand is not None and operand.is_computed)
     return all(read.dequantize is not None or read.dtype not in FLOATS or read.value in here for read in reads)
 
 
-def _ends_here(program: Program, candidate: Candidate, here: set[relax.Var] | frozenset[relax.Var]) -> bool:
+def _ends_here(program: Program, candidate: Candidate, here: set[Variable] | frozenset[Variable]) -> bool:
     """Whether every number it leaves is read on the NPU, or quantised by it."""
     root = candidate.match.root
-    if dtype_of(root) in CODES:
+    if root.dtype in CODES:
         return True
     readers = program.readers.get(root, ())
-    return root not in program.outputs and all(
-        reader in here or is_call(program.values[reader], "relax.quantize") for reader in readers
-    )
+    return root not in program.outputs and all(reader in here or program.is_quantize(reader) for reader in readers)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import onnx
-from tvm import relax
 
 from npu_backend.graph import CODES, FLOATS, NUMBERS
 from tvm_ext.convert_matrix import is_dense
@@ -17,13 +16,11 @@ from tvm_ext.matching import (
     Operand,
     Program,
     dtype_of,
-    is_call,
-    shape_of,
     values_of,
-    variables_in,
 )
 from tvm_ext.nodes import CHAIN, DEQUANTIZE, ENTRIES, IDENTITY, QUANTIZE, Entry
 from tvm_ext.rules import EIGHT_BIT
+from tvm_ext.values import Variable
 
 
 class Candidate(NamedTuple):
@@ -33,36 +30,35 @@ class Candidate(NamedTuple):
     entry: Entry
 
 
-def quantized(program: Program, root: relax.Var) -> Iterator[Candidate]:
+def quantized(program: Program, root: Variable) -> Iterator[Candidate]:
     """Operators that end in the quantise call at `root`: first those that take most in."""
-    result = program.values[root].args[0]
-    value, source = program.values.get(result), program.sources.get(result)
-    if value is None or source is None:
+    result = program.calls[root].operands[0]
+    if not isinstance(result, Variable) or result not in program.calls or result not in program.sources:
         return
-    if is_call(value, "relax.dequantize"):
+    call, source = program.calls[result], program.sources[result]
+    if call.is_dequantize:
         nodes = (program.sources[root].node, source.node)
-        yield from _built(program, root, nodes, (Operand(value.args[0], value),), IDENTITY)
+        yield from _built(program, root, nodes, (Operand(call.operands[0], call),), IDENTITY)
         return
     yield from _chains(program, root, source.node)
     yield from _activated(program, root, source.node)
     yield from _operators(program, root, source.node)
 
 
-def plain(program: Program, root: relax.Var) -> Iterator[Candidate]:
+def plain(program: Program, root: Variable) -> Iterator[Candidate]:
     """The operator that `root` itself is the result of."""
     source = program.sources.get(root)
     if source is not None and source.value == source.node.output[0]:
         yield from _operators(program, root, source.node)
 
 
-def coding(program: Program, root: relax.Var) -> Iterator[Candidate]:
+def coding(program: Program, root: Variable) -> Iterator[Candidate]:
     """The way into or out of codes at `root`."""
-    call, source = program.values[root], program.sources.get(root)
-    if source is None or not is_call(call, "relax.quantize", "relax.dequantize"):
+    call, source = program.calls[root], program.sources.get(root)
+    if source is None or not (call.is_quantize or call.is_dequantize):
         return
-    is_quantize = is_call(call, "relax.quantize")
-    operand = Operand(call.args[0], None if is_quantize else call)
-    yield from _built(program, root, (source.node,), (operand,), QUANTIZE if is_quantize else DEQUANTIZE)
+    operand = Operand(call.operands[0], None if call.is_quantize else call)
+    yield from _built(program, root, (source.node,), (operand,), QUANTIZE if call.is_quantize else DEQUANTIZE)
 
 
 def needs_float(match: Match) -> bool:
@@ -82,7 +78,7 @@ def fits_form(candidate: Candidate) -> bool:
     return entry.on_integers or (entry.on_codes and not match.is_quantized)
 
 
-def _operators(program: Program, root: relax.Var, node: onnx.NodeProto, activation: onnx.NodeProto | None = None,
+def _operators(program: Program, root: Variable, node: onnx.NodeProto, activation: onnx.NodeProto | None = None,
                ) -> Iterator[Candidate]:  # fmt: skip
     yield from _biased(program, root, node, activation)
     entry = ENTRIES.get(node.op_type)
@@ -91,7 +87,7 @@ def _operators(program: Program, root: relax.Var, node: onnx.NodeProto, activati
         yield from _built(program, root, (node,), operands, entry, activation)
 
 
-def _activated(program: Program, root: relax.Var, node: onnx.NodeProto) -> Iterator[Candidate]:
+def _activated(program: Program, root: Variable, node: onnx.NodeProto) -> Iterator[Candidate]:
     """Relu or Clip behind an operator that takes it in."""
     if node.op_type not in ("Relu", "Clip") or clip_bounds(program, node) is None:
         return
@@ -100,10 +96,10 @@ def _activated(program: Program, root: relax.Var, node: onnx.NodeProto) -> Itera
         yield from _operators(program, root, producer, node)
 
 
-def _biased(program: Program, root: relax.Var, node: onnx.NodeProto, activation: onnx.NodeProto | None,
+def _biased(program: Program, root: Variable, node: onnx.NodeProto, activation: onnx.NodeProto | None,
             ) -> Iterator[Candidate]:  # fmt: skip
     """MatMul by a constant matrix and Add of a constant row, where a quantise ends them."""
-    if node.op_type != "Add" or not is_call(program.values[root], "relax.quantize"):
+    if node.op_type != "Add" or not program.is_quantize(root):
         return
     for name, other in (node.input, reversed(node.input)):
         product, bias = _producer(program, name), program.operand(other)
@@ -114,13 +110,13 @@ def _biased(program: Program, root: relax.Var, node: onnx.NodeProto, activation:
                     yield candidate
 
 
-def _chains(program: Program, root: relax.Var, last: onnx.NodeProto) -> Iterator[Candidate]:
+def _chains(program: Program, root: Variable, last: onnx.NodeProto) -> Iterator[Candidate]:
     """Functions of one 8-bit tensor, one after the other; a single one has an entry of its own, but Pow."""
     found = _chain(program, last)
     if found is None or (len(found.nodes) == 1 and last.op_type != "Pow"):
         return
     x = found.source
-    if x.dtype in EIGHT_BIT and x.dtype == dtype_of(root) and x.shape == shape_of(root):
+    if x.dtype in EIGHT_BIT and x.dtype == root.dtype and x.shape == root.shape:
         yield from _built(program, root, found.nodes, (x,), CHAIN)
 
 
@@ -151,34 +147,34 @@ def _chain(program: Program, last: onnx.NodeProto) -> _Chain | None:
                 waiting.append(producer)
     if len({source.value for source in sources}) != 1:
         return None
-    order = {variable: index for index, variable in enumerate(program.order)}
-    ordered = sorted(nodes.values(), key=lambda node: order[program.named[node.output[0]]])
-    return _Chain(tuple(ordered), sources[0])
+    defined = (program.sources[variable].node for variable in program.calls if variable in program.sources)
+    ordered = dict.fromkeys(node.name for node in defined if node.name in nodes)
+    return _Chain(tuple(nodes[name] for name in ordered), sources[0])
 
 
 def _producer(program: Program, name: str) -> onnx.NodeProto | None:
     """The node that makes a value, where it is no constant, no input and no dequantised tensor."""
     variable = program.named.get(name)
-    source = program.sources.get(variable) if isinstance(variable, relax.Var) else None
+    source = program.sources.get(variable) if isinstance(variable, Variable) else None
     return None if source is None or source.node.op_type in CODING else source.node
 
 
-def _built(program: Program, root: relax.Var, nodes: Sequence[onnx.NodeProto], operands: tuple[Operand | None, ...],
+def _built(program: Program, root: Variable, nodes: Sequence[onnx.NodeProto], operands: tuple[Operand | None, ...],
            entry: Entry, activation: onnx.NodeProto | None = None) -> Iterator[Candidate]:  # fmt: skip
     """The match, unless it reads nothing computed."""
     if not any(operand is not None and operand.is_computed for operand in operands):
         return
     every = (*nodes, activation) if activation is not None else tuple(nodes)
-    inputs = frozenset(operand.value for operand in operands if operand is not None and operand.is_computed)
+    inputs = frozenset(operand.variable for operand in operands if operand is not None and operand.variable)
     yield Candidate(Match(program, root, every, operands, _inside(program, root, inputs), activation), entry)
 
 
-def _inside(program: Program, root: relax.Var, inputs: frozenset[relax.Var]) -> tuple[relax.Var, ...]:
+def _inside(program: Program, root: Variable, inputs: frozenset[Variable]) -> tuple[Variable, ...]:
     """The variables between the inputs and the root, in program order."""
     inside, waiting = set(), [root]
     while waiting:
-        for read in variables_in(program.values[waiting.pop()]):
-            if read not in inputs and read not in inside and read in program.values:
+        for read in program.calls[waiting.pop()].reads:
+            if read not in inputs and read not in inside and read in program.calls:
                 inside.add(read)
                 waiting.append(read)
-    return tuple(variable for variable in program.order if variable in inside) if inside else ()
+    return tuple(variable for variable in program.calls if variable in inside) if inside else ()

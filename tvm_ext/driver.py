@@ -27,7 +27,7 @@ from tvm_ext.onnx_load import Shapes, input_infos, load_model, tensor_info
 from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
 
 if TYPE_CHECKING:
-    from tvm_ext.relax import Partitioned
+    from tvm_ext.parts import Partitioned
 
 Array = npt.NDArray[Any]
 CompileGraph = Callable[[Graph], bytes]

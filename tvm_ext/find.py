@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import onnx
-import tvm
-from tvm import relax
 
 from npu_backend.graph import CODES, FLOATS
 from tvm_ext.before_codes import before_codes
 from tvm_ext.candidates import Candidate, coding, fits_form, needs_float, plain, quantized
-from tvm_ext.matching import CODING, Match, Program, dtype_of, first_refusal, is_call, variables_in
+from tvm_ext.matching import CODING, Match, Program, first_refusal
 from tvm_ext.nodes import COMMON, ENTRIES
 from tvm_ext.onnx_origin import origins
 from tvm_ext.package import HostOp
+from tvm_ext.values import Variable
 
-Search = Callable[[Program, relax.Var], Iterator[Candidate]]
+Search = Callable[[Program, Variable], Iterator[Candidate]]
 
 
 @dataclass(frozen=True)
@@ -31,38 +30,33 @@ class Findings:
 def find_matches(program: Program) -> Findings:
     """Quantised operators first, which take in what stands between their codes; then floats; coding at the border."""
     finder = _Finder(program)
-    for variable in program.order:
-        if is_call(program.values[variable], "relax.quantize"):
+    for variable in program.calls:
+        if program.is_quantize(variable):
             finder.search(variable, quantized)
-        elif dtype_of_tensor(variable) in CODES:
+        elif variable.dtype in CODES:
             finder.search(variable, plain)
     finder.search_before_codes()
-    for variable in program.order:
+    for variable in program.calls:
         finder.search(variable, plain)
     inner = frozenset(finder.found)
-    for variable in program.order:
+    for variable in program.calls:
         if finder.touches(variable, inner):
             finder.search(variable, coding)
-    found = tuple(finder.found[variable] for variable in program.order if variable in finder.found)
+    found = tuple(finder.found[variable] for variable in program.calls if variable in finder.found)
     return Findings(found, tuple(dict.fromkeys(finder.host_ops())))
-
-
-def dtype_of_tensor(variable: relax.Var) -> str:
-    """Data type of a variable; none of tuples."""
-    return dtype_of(variable) if isinstance(variable.ty, relax.TensorType) else ""
 
 
 @dataclass
 class _Finder:
     program: Program
-    found: dict[relax.Var, Candidate] = field(default_factory=dict)
+    found: dict[Variable, Candidate] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
-    taken: set[relax.Var] = field(default_factory=set)
+    taken: set[Variable] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.dependent = _dependent_on_input(self.program)
 
-    def search(self, variable: relax.Var, search: Search) -> None:
+    def search(self, variable: Variable, search: Search) -> None:
         """Takes the first candidate that keeps its rules; remembers why the first refused did not."""
         floats = self.program.computes_float or search is coding
         candidate = self._first(variable, search, floats=floats)
@@ -71,11 +65,11 @@ class _Finder:
 
     def search_before_codes(self) -> None:
         """Takes the float operators that end in codes."""
-        candidates: dict[relax.Var, Candidate] = {}
-        inside: set[relax.Var] = set()
+        candidates: dict[Variable, Candidate] = {}
+        inside: set[Variable] = set()
         for search in (quantized, plain):
-            for variable in self.program.order:
-                is_quantize = is_call(self.program.values[variable], "relax.quantize")
+            for variable in self.program.calls:
+                is_quantize = self.program.is_quantize(variable)
                 if variable in inside or is_quantize != (search is quantized):
                     continue
                 candidate = self._first(variable, search, floats=True)
@@ -85,11 +79,11 @@ class _Finder:
         for variable, candidate in before_codes(self.program, candidates, frozenset(self.taken)).items():
             self._take(variable, Candidate(replace(candidate.match, before_codes=True), candidate.entry))
 
-    def _take(self, variable: relax.Var, candidate: Candidate) -> None:
+    def _take(self, variable: Variable, candidate: Candidate) -> None:
         self.found[variable] = candidate
         self.taken.update((*candidate.match.inside, candidate.match.root))
 
-    def _first(self, variable: relax.Var, search: Search, *, floats: bool) -> Candidate | None:
+    def _first(self, variable: Variable, search: Search, *, floats: bool) -> Candidate | None:
         """The first candidate that keeps its rules; `floats`: it may read and leave them."""
         if variable in self.taken:
             return None
@@ -107,9 +101,9 @@ class _Finder:
     def _reads_vanished(self, match: Match) -> bool:
         return any(variable in self.taken and variable not in self.found for variable in match.inputs)
 
-    def touches(self, variable: relax.Var, inner: frozenset[relax.Var]) -> bool:
+    def touches(self, variable: Variable, inner: frozenset[Variable]) -> bool:
         """Whether an operator of the NPU reads the variable or writes what it reads."""
-        reads = variables_in(self.program.values[variable])
+        reads = self.program.calls[variable].reads
         return any(v in inner for v in reads) or any(
             reader in self.taken for reader in self.program.readers.get(variable, ())
         )
@@ -117,7 +111,7 @@ class _Finder:
     def host_ops(self) -> Iterator[HostOp]:
         """Every operator outside the matches that depends on the model's inputs and has a reader."""
         seen: set[str] = set()
-        for variable in self.program.order:
+        for variable in self.program.calls:
             source = self.program.sources.get(variable)
             if source is None or variable in self.taken or source.node.name in seen or not self._is_live(variable):
                 continue
@@ -133,7 +127,7 @@ class _Finder:
                 return f"not quantised: its float result also goes to {self._reader_name(outside)}"
         return None
 
-    def _reason(self, variable: relax.Var, node: onnx.NodeProto) -> str:
+    def _reason(self, variable: Variable, node: onnx.NodeProto) -> str:
         if node.name in self.refusals:
             return self.refusals[node.name]
         if node.op_type in CODING:
@@ -142,20 +136,20 @@ class _Finder:
             return f"the NPU has no {node.op_type}"
         for name in filter(None, node.input):
             read = self.program.operand(name)
-            if read is not None and read.is_computed and read.dequantize is None and read.dtype in FLOATS:
-                return f"not quantised: it reads {read.dtype} from {self._name_of(read.value)}"
+            if read is not None and read.variable and read.dequantize is None and read.dtype in FLOATS:
+                return f"not quantised: it reads {read.dtype} from {self._name_of(read.variable)}"
         users = self.program.readers.get(variable, ())
-        floating = [user for user in users if not is_call(self.program.values[user], "relax.quantize")]
+        floating = [user for user in users if not self.program.is_quantize(user)]
         if floating or not users:
             return f"not quantised: its float result goes to {self._reader_name(floating)}"
         return f"the NPU has no {node.op_type} of this form"
 
-    def _name_of(self, variable: relax.Expr) -> str:
+    def _name_of(self, variable: Variable) -> str:
         if variable in self.program.sources:
             return self.program.sources[variable].node.name
         return f"the model's input {variable.name!r}"
 
-    def _reader_name(self, variables: Iterable[relax.Var]) -> str:
+    def _reader_name(self, variables: Iterable[Variable]) -> str:
         """The ONNX node that one of the variables belongs to; without any, the result leaves the model."""
         for variable in variables:
             current = variable
@@ -165,17 +159,16 @@ class _Finder:
                 return self.program.sources[current].node.name
         return "the model's output"
 
-    def _is_live(self, variable: relax.Var) -> bool:
-        value = self.program.values[variable]
+    def _is_live(self, variable: Variable) -> bool:
         used = variable in self.program.outputs or bool(self.program.readers.get(variable))
-        return used and isinstance(value, tvm.ir.Call | relax.TupleGetItem) and variable in self.dependent
+        return used and variable in self.dependent
 
 
-def _dependent_on_input(program: Program) -> frozenset[relax.Var]:
-    dependent: set[relax.Var] = set()
-    for variable in program.order:
-        reads = list(variables_in(program.values[variable]))
-        dependent.update(read for read in reads if read not in program.values)
+def _dependent_on_input(program: Program) -> frozenset[Variable]:
+    dependent: set[Variable] = set()
+    for variable in program.calls:
+        reads = list(program.calls[variable].reads)
+        dependent.update(read for read in reads if read not in program.calls)
         if not dependent.isdisjoint(reads):
             dependent.add(variable)
     return frozenset(dependent)

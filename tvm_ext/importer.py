@@ -21,6 +21,7 @@ from tvm_ext.onnx_constants import Constants
 from tvm_ext.onnx_expansion import expansion
 from tvm_ext.onnx_opset import opset_of
 from tvm_ext.structured import array, structured
+from tvm_ext.values import Source
 from tvm_ext.whole import HOST_FORM, is_one_call, whole
 
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
@@ -28,15 +29,7 @@ _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError,
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a Relax variable came from: the ONNX node, and the name of the ONNX value it holds."""
-
-    node: onnx.NodeProto
-    value: str
-
-
-@dataclass(frozen=True)
-class Imported:
+class ImportedModule:
     """A Relax module whose ``main`` is the model, the ONNX source of its variables, and what each ONNX value became.
 
     `host_forms`: what the host runs for an operator that is one call of `whole`, by the ONNX node's name.
@@ -48,14 +41,14 @@ class Imported:
     host_forms: Mapping[str, tvm.IRModule]
 
 
-def import_onnx(model: onnx.ModelProto) -> Imported:
+def import_onnx(model: onnx.ModelProto) -> ImportedModule:
     """Imports a cleaned model; raises UnsupportedError naming the node and the reason where TVM refuses."""
     importer = _Importer()
     # The importer prints before it raises, and warns of what the clean-up has settled.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _abandoned(importer.bb):
         warnings.simplefilter("ignore")
         module = importer.from_onnx(model.graph, opset_of(model))
-    return Imported(module, importer.sources, importer.named, importer.host_forms)
+    return ImportedModule(module, importer.sources, importer.named, importer.host_forms)
 
 
 @contextlib.contextmanager

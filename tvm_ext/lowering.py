@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from tvm import relax
 
 from npu_backend.graph import FLOATS, GraphBuilder, Quantization
 from npu_backend.ops import append_op
 from npu_backend.ops import attributes as a
 from npu_backend.ops.numerics_core import to_half
 from tvm_ext.matching import Match, Operand, dtype_of, shared_codes, values_of
+from tvm_ext.values import Variable
 
 NHWC = (0, 2, 3, 1)
 NCHW = (0, 3, 1, 2)
@@ -34,15 +34,15 @@ _IDENTITY = a.UnaryAttributes("identity")
 
 @dataclass(frozen=True)
 class Lowering:
-    """The graph under construction and the tensor that holds each Relax variable.
+    """The graph under construction and the tensor that holds each variable.
 
     A float32 variable of two axes or more is float16 on the NPU; what enters or leaves it is float32 in DRAM.
     `leaving`: variables that no operator of the graph reads.
     """
 
     builder: GraphBuilder
-    leaving: frozenset[relax.Var] = frozenset()
-    tensors: dict[relax.Var, str] = field(default_factory=dict)
+    leaving: frozenset[Variable] = frozenset()
+    tensors: dict[Variable, str] = field(default_factory=dict)
     halves: dict[str, str] = field(default_factory=dict)
 
     def type_of(self, tensor: str) -> ElementType:
@@ -77,18 +77,18 @@ class Lowering:
         """The tensor of an operand as it is stored."""
         operand = match.operand(index)
         assert operand is not None, (match.node.name, index)
-        if operand.is_computed:
-            return self.tensors[operand.value]
+        if operand.variable:
+            return self.tensors[operand.variable]
         return self.constant_tensor(match, operand, f"operand{index}", operand.shape)
 
     def read_half(self, match: Match, index: int = 0) -> str:
         """The tensor of an operand as float16, for an engine that multiplies nothing else."""
         operand = match.operand(index)
         assert operand is not None, (match.node.name, index)
-        if not operand.is_computed:
-            values = to_half(values_of(operand))
-            return self.builder.constant_tensor(f"{match.node.name}.operand{index}", values)
-        return self.typed(match, self.tensors[operand.value], HALF)
+        if operand.variable:
+            return self.typed(match, self.tensors[operand.variable], HALF)
+        values = to_half(values_of(operand))
+        return self.builder.constant_tensor(f"{match.node.name}.operand{index}", values)
 
     def typed(self, match: Match, source: str, element: ElementType) -> str:
         """The tensor in another element type, made once where it is float16."""

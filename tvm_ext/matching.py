@@ -1,24 +1,22 @@
 """A match: one ONNX operator of an imported model for the NPU, and what rules and converters ask of it.
 
 TVM spells an ONNX operator as one call or as twenty, differently in each release. What counts here is the ONNX node:
-its type, its attributes and the values it reads. TVM's module gives every value its static shape and data type.
+its type, its attributes and the values it reads. TVM's importer gives every value its static shape and data type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-import tvm
 from onnx import helper
-from tvm import relax
 
 from npu_backend.graph import Quantization
-from tvm_ext.importer import Source
 from tvm_ext.onnx_origin import Origin, origins
+from tvm_ext.values import Call, Constant, Source, Value, Variable
 
 CODING = ("QuantizeLinear", "DequantizeLinear")
 # Integers that stand for themselves.
@@ -27,54 +25,50 @@ PLAIN = Quantization(1.0, 0)
 
 @dataclass(frozen=True)
 class Program:
-    """The imported ``main`` indexed for matching.
+    """An imported model indexed for matching.
 
-    `order`: the bound variables in program order. `values`: variable to expression. `readers`: variable to the
-    variables whose expressions read it. `named`: variables and constants by ONNX name. `codes`: quantisation of the
-    variables that hold codes, where it is known. `computes_float`: whether the machine takes float16 tensors.
-    `host_forms`: as `Imported` has them.
+    `calls`, `outputs`, `sources` and `named` are the import's. `readers`: variable to the variables whose calls read
+    it. `codes`: quantisation of the variables that hold codes, where it is known. `computes_float`: whether the machine
+    takes float16 tensors.
     """
 
-    order: tuple[relax.Var, ...]
-    values: Mapping[relax.Var, relax.Expr]
-    readers: Mapping[relax.Var, tuple[relax.Var, ...]]
-    outputs: frozenset[relax.Var]
-    sources: Mapping[relax.Var, Source]
-    named: Mapping[str, relax.Expr]
-    codes: Mapping[relax.Var, Quantization]
-    host_forms: Mapping[str, tvm.IRModule]
+    calls: Mapping[Variable, Call]
+    readers: Mapping[Variable, tuple[Variable, ...]]
+    outputs: frozenset[Variable]
+    sources: Mapping[Variable, Source]
+    named: Mapping[str, Value]
+    codes: Mapping[Variable, Quantization]
     computes_float: bool
 
-    def resolve(self, expression: relax.Expr) -> relax.Expr:
-        """The expression a variable is bound to; anything else as it is."""
-        while isinstance(expression, relax.Var) and expression in self.values:
-            expression = self.values[expression]
-        return expression
+    def is_quantize(self, variable: Variable) -> bool:
+        """Whether a quantise call defines the variable."""
+        return variable in self.calls and self.calls[variable].is_quantize
 
     def operand(self, name: str) -> Operand | None:
         """What a node reads under an ONNX name; None where it is left out."""
-        expression = self.named.get(name)
-        if expression is None:
-            return None
-        call = self.resolve(expression)
-        if not is_call(call, "relax.dequantize"):
-            # Data that never was quantised may be bound to a variable all the same.
-            return Operand(call if isinstance(call, tvm.ir.GenericConst) else expression)
-        source = self.resolve(call.args[0])
-        return Operand(source if isinstance(source, tvm.ir.GenericConst) else call.args[0], call)
+        value = self.named.get(name)
+        call = self.calls.get(value) if isinstance(value, Variable) else None
+        if value is None or call is None or not call.is_dequantize:
+            return None if value is None else Operand(value)
+        return Operand(call.operands[0], call)
 
 
 @dataclass(frozen=True)
 class Operand:
     """What a node reads: a variable or a constant, and the dequantise call through which it is read, if any."""
 
-    value: relax.Expr
-    dequantize: relax.Expr | None = None
+    value: Value
+    dequantize: Call | None = None
+
+    @property
+    def variable(self) -> Variable | None:
+        """The variable it reads; None of a constant."""
+        return self.value if isinstance(self.value, Variable) else None
 
     @property
     def is_computed(self) -> bool:
         """Whether it depends on the model's inputs."""
-        return isinstance(self.value, relax.Var)
+        return isinstance(self.value, Variable)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,10 +91,10 @@ class Match:
     """
 
     program: Program
-    root: relax.Var
+    root: Variable
     nodes: tuple[onnx.NodeProto, ...]
     operands: tuple[Operand | None, ...]
-    inside: tuple[relax.Var, ...]
+    inside: tuple[Variable, ...]
     activation: onnx.NodeProto | None = None
     before_codes: bool = False
 
@@ -120,10 +114,10 @@ class Match:
         return tuple((operators or found).items())
 
     @property
-    def inputs(self) -> tuple[relax.Var, ...]:
+    def inputs(self) -> tuple[Variable, ...]:
         """The variables it reads, each once."""
-        computed = (operand.value for operand in self.operands if operand is not None and operand.is_computed)
-        return tuple(dict.fromkeys(computed))
+        values = (operand.value for operand in self.operands if operand is not None)
+        return tuple(dict.fromkeys(value for value in values if isinstance(value, Variable)))
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute of the node."""
@@ -147,12 +141,13 @@ class Match:
     def input_codes(self, index: int = 0) -> Quantization | None:
         """Quantisation of a computed operand; None for floats, plain numbers, or where it is not known."""
         operand = self.operand(index)
-        return self.program.codes.get(operand.value) if operand is not None and operand.is_computed else None
+        variable = None if operand is None else operand.variable
+        return None if variable is None else self.program.codes.get(variable)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Extents of the output."""
-        return shape_of(self.root)
+        return self.root.shape
 
     @property
     def output_codes(self) -> Quantization | None:
@@ -162,7 +157,7 @@ class Match:
     @property
     def is_quantized(self) -> bool:
         """Whether a QuantizeLinear ends it."""
-        return is_call(self.program.values[self.root], "relax.quantize")
+        return self.program.is_quantize(self.root)
 
 
 @dataclass(frozen=True)
@@ -181,40 +176,29 @@ def attribute_of(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return found.decode() if isinstance(found, bytes) else found
 
 
-def shape_of(expression: relax.Expr) -> tuple[int, ...]:
-    """Static extents of a tensor expression."""
-    if isinstance(expression, tvm.ir.GenericConst):
-        return tuple(int(extent) for extent in expression.value.shape)
-    return tuple(int(extent) for extent in expression.ty.shape)
+def shape_of(value: Value) -> tuple[int, ...]:
+    """Static extents of a tensor."""
+    return value.shape if isinstance(value, Variable) else value.array.shape
 
 
-def dtype_of(expression: relax.Expr) -> str:
-    """Data type name of a tensor expression."""
-    if isinstance(expression, tvm.ir.GenericConst):
-        return str(expression.value.dtype)
-    return str(expression.ty.dtype.dtype) if hasattr(expression.ty.dtype, "dtype") else str(expression.ty.dtype)
+def dtype_of(value: Value) -> str:
+    """Data type name of a tensor."""
+    return value.dtype if isinstance(value, Variable) else str(value.array.dtype)
 
 
-def is_call(expression: relax.Expr, *names: str) -> bool:
-    """Whether the expression calls one of these Relax operators; without names, any operator."""
-    if not isinstance(expression, tvm.ir.Call) or not isinstance(expression.op, tvm.ir.Op):
-        return False
-    return not names or expression.op.name in names
-
-
-def array_of(expression: relax.Expr) -> np.ndarray | None:
-    """The array in a constant, None for anything else."""
-    return expression.value.numpy() if isinstance(expression, tvm.ir.GenericConst) else None
+def array_of(value: Value) -> np.ndarray | None:
+    """The array of a constant, None for anything else."""
+    return value.array if isinstance(value, Constant) else None
 
 
 def constant_codes(operand: Operand | None) -> ConstantCodes | None:
     """Codes of a constant that is read through a dequantise call; None for any other operand."""
     if operand is None or operand.is_computed or operand.dequantize is None:
         return None
-    values, (scale, zero_point) = array_of(operand.value), map(array_of, operand.dequantize.args[1:3])
+    values, (scale, zero_point) = array_of(operand.value), map(array_of, operand.dequantize.operands[1:3])
     if values is None or scale is None or zero_point is None:
         return None
-    return ConstantCodes(values, scale, zero_point, int(operand.dequantize.attrs.axis) % max(values.ndim, 1))
+    return ConstantCodes(values, scale, zero_point, operand.dequantize.axis % max(values.ndim, 1))
 
 
 def values_of(operand: Operand) -> np.ndarray:
@@ -243,26 +227,12 @@ def shared_codes(operand: Operand, dtype: str) -> tuple[np.ndarray, Quantization
     return codes.values, Quantization(float(codes.scale.reshape(())), int(codes.zero_point.reshape(())))
 
 
-def quantization_of_call(program: Program, call: relax.Expr) -> Quantization | None:
+def quantization_of_call(call: Call) -> Quantization | None:
     """Scale and zero point of a quantise or dequantise call, None where they are per channel or no constants."""
-    scale, zero_point = (array_of(program.resolve(argument)) for argument in call.args[1:3])
+    scale, zero_point = map(array_of, call.operands[1:3])
     if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1:
         return None
     return Quantization(float(scale.reshape(())), int(zero_point.reshape(())))
-
-
-def variables_in(expression: relax.Expr) -> Iterator[relax.Var]:
-    """The variables an expression reads, in order."""
-    if isinstance(expression, relax.Var):
-        yield expression
-    elif isinstance(expression, relax.Tuple):
-        for item in expression.fields:
-            yield from variables_in(item)
-    elif isinstance(expression, relax.TupleGetItem):
-        yield from variables_in(expression.tuple_value)
-    elif isinstance(expression, tvm.ir.Call):
-        for item in expression.args:
-            yield from variables_in(item)
 
 
 Rule = Callable[[Match], bool]

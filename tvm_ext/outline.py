@@ -11,34 +11,36 @@ from collections.abc import Mapping, Sequence
 import tvm
 from tvm import relax
 
-from tvm_ext.matching import Match, Program
+from tvm_ext.importer import ImportedModule
+from tvm_ext.matching import Match
+from tvm_ext.relax_values import Values
 from tvm_ext.whole import host_bindings, onnx_call
 
 CODEGEN = "npu"
 MATCH_ATTRIBUTE = "npu_match"
 
 
-def outline(module: tvm.IRModule, program: Program, matches: Sequence[Match]) -> tvm.IRModule:
+def outline(imported: ImportedModule, values: Values, matches: Sequence[Match]) -> tvm.IRModule:
     """The module with every match in a composite function of its own."""
-    builder = relax.BlockBuilder(module)
-    by_root = {match.root: index for index, match in enumerate(matches)}
-    vanished = {variable for match in matches for variable in match.inside}
-    main = module["main"]
+    builder = relax.BlockBuilder(imported.module)
+    by_root = {values.vars[match.root]: index for index, match in enumerate(matches)}
+    vanished = {values.vars[variable] for match in matches for variable in match.inside}
+    main = imported.module["main"]
     bindings: list[relax.VarBinding] = []
     for binding in (binding for block in main.body.blocks for binding in block.bindings):
         if binding.var in vanished:
             continue
         index = by_root.get(binding.var)
         if index is not None:
-            function = builder.add_func(_composite(program, matches[index], index), f"{CODEGEN}_op_{index}")
-            call = relax.Call(function, list(dict.fromkeys(matches[index].inputs)))
+            function = builder.add_func(_composite(values, matches[index], index), f"{CODEGEN}_op_{index}")
+            call = relax.Call(function, [values.vars[variable] for variable in matches[index].inputs])
             binding = relax.VarBinding(binding.var, builder.normalize(call))
         if onnx_call(binding.value) is None:
             bindings.append(binding)
         else:
-            host_form = program.host_forms[program.sources[binding.var].node.name]
+            host_form = imported.host_forms[imported.sources[binding.var].node.name]
             bindings += host_bindings(builder, binding, host_form)
-    builder.update_func(module.get_global_var("main"), _with_bindings(main, bindings))
+    builder.update_func(imported.module.get_global_var("main"), _with_bindings(main, bindings))
     return builder.get()
 
 
@@ -74,14 +76,15 @@ def _renamed(variable: tvm.ir.GlobalVar, name: str) -> tvm.ir.GlobalVar:
     return fresh
 
 
-def _composite(program: Program, match: Match, index: int) -> relax.Function:
-    result = relax.Var("result", match.root.ty)
-    bindings = [relax.VarBinding(variable, program.values[variable]) for variable in match.inside]
-    bindings.append(relax.VarBinding(result, program.values[match.root]))
+def _composite(values: Values, match: Match, index: int) -> relax.Function:
+    ty = values.vars[match.root].ty
+    result = relax.Var("result", ty)
+    bindings = [relax.VarBinding(values.vars[variable], values.expressions[variable]) for variable in match.inside]
+    bindings.append(relax.VarBinding(result, values.expressions[match.root]))
     body = relax.SeqExpr([relax.DataflowBlock(bindings)], result)
     attributes = {"Composite": f"{CODEGEN}.{match.node.op_type}", "Primitive": True, MATCH_ATTRIBUTE: index}
-    parameters = list(dict.fromkeys(match.inputs))
-    function = relax.Function(parameters, body, match.root.ty, attrs=tvm.ir.DictAttrs(attributes))
+    parameters = [values.vars[variable] for variable in match.inputs]
+    function = relax.Function(parameters, body, ty, attrs=tvm.ir.DictAttrs(attributes))
     return relax.utils.copy_with_new_vars(function)
 
 

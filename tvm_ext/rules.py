@@ -10,6 +10,7 @@ from npu_backend.graph import CODES, FLOATS, NUMBERS
 from tvm_ext.convert_matrix import is_dense
 from tvm_ext.functions import clip_bounds
 from tvm_ext.matching import PLAIN, Match, Rule, constant_codes, dtype_of, quantization_of_call
+from tvm_ext.values import Variable
 
 EIGHT_BIT = ("int8", "uint8")
 
@@ -24,7 +25,7 @@ def codes_are_known(match: Match) -> bool:
     for index, operand in enumerate(match.operands):
         if operand is None or not operand.is_computed or operand.dequantize is None:
             continue
-        read = quantization_of_call(match.program, operand.dequantize)
+        read = quantization_of_call(operand.dequantize)
         if read is None or read != match.input_codes(index):
             return False
     return not match.is_quantized or match.output_codes is not None
@@ -38,8 +39,9 @@ def norm_is_known(match: Match) -> bool:
 def first_output_only(match: Match) -> bool:
     """Only the first output of the operator may be used."""
     program = match.program
-    others = [program.named[name] for name in match.node.output[1:] if name in program.named]
-    return not any(value in program.outputs or program.readers.get(value) for value in others)
+    others = [program.named.get(name) for name in match.node.output[1:]]
+    return not any(value in program.outputs or program.readers.get(value) for value in others
+                   if isinstance(value, Variable))  # fmt: skip
 
 
 def one_data_type(match: Match) -> bool:

@@ -13,7 +13,7 @@ from tvm import relax
 from tvm_ext.importer import import_onnx
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.outline import outline
-from tvm_ext.program import index_program
+from tvm_ext.relax_values import Values
 from tvm_ext.whole import onnx_call
 
 Feed = Mapping[str, np.ndarray]
@@ -30,7 +30,7 @@ def on_host(model: onnx.ModelProto, feed: Feed) -> list[np.ndarray]:
     """The outputs, computed by TVM."""
     cleaned = clean(model)
     imported = import_onnx(cleaned)
-    module = outline(imported.module, index_program(imported, computes_float=False), [])
+    module = outline(imported, Values.of(imported), [])
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     results = machine["main"](*[tvm.runtime.tensor(feed[value.name]) for value in cleaned.graph.input])
     return [item.numpy() for item in ([results] if hasattr(results, "numpy") else results)]

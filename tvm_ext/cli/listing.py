@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from npu_backend.machine_types import Core, Machine
-    from tvm_ext.relax import Partitioned
+    from tvm_ext.parts import Partitioned
 
 
 @click.command("machines")

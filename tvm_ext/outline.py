@@ -13,7 +13,7 @@ from tvm import relax
 
 from tvm_ext.importer import ImportedModule
 from tvm_ext.matching import Match
-from tvm_ext.relax_values import Values
+from tvm_ext.relax_values import Values, variables_in
 from tvm_ext.whole import host_bindings, onnx_call
 
 CODEGEN = "npu"
@@ -25,6 +25,7 @@ def outline(imported: ImportedModule, values: Values, matches: Sequence[Match]) 
     builder = relax.BlockBuilder(imported.module)
     by_root = {values.vars[match.root]: index for index, match in enumerate(matches)}
     vanished = {values.vars[variable] for match in matches for variable in match.inside}
+    vanished |= _without_readers(values, {*vanished, *by_root})
     main = imported.module["main"]
     bindings: list[relax.VarBinding] = []
     for binding in (binding for block in main.body.blocks for binding in block.bindings):
@@ -70,6 +71,14 @@ def partitions(module: tvm.IRModule) -> Mapping[str, relax.Function]:
             if isinstance(function, relax.Function) and function.attrs and "Codegen" in function.attrs}  # fmt: skip
 
 
+def _without_readers(values: Values, gone: set[relax.Var]) -> set[relax.Var]:
+    """The tuples of which no item is left."""
+    read = {var for variable, expression in values.expressions.items() if values.vars[variable] not in gone
+            for var in variables_in(expression)}  # fmt: skip
+    result = set(variables_in(values.module.module["main"].body.body))
+    return {var for var in values.tuples if var not in read | result}
+
+
 def _renamed(variable: tvm.ir.GlobalVar, name: str) -> tvm.ir.GlobalVar:
     fresh = tvm.ir.GlobalVar(name)
     relax.expr._update_type(fresh, variable.ty)
@@ -79,8 +88,9 @@ def _renamed(variable: tvm.ir.GlobalVar, name: str) -> tvm.ir.GlobalVar:
 def _composite(values: Values, match: Match, index: int) -> relax.Function:
     ty = values.vars[match.root].ty
     result = relax.Var("result", ty)
-    bindings = [relax.VarBinding(values.vars[variable], values.expressions[variable]) for variable in match.inside]
-    bindings.append(relax.VarBinding(result, values.expressions[match.root]))
+    bindings = [binding for variable in match.inside for binding in values.definition(variable)]
+    *before, last = values.definition(match.root)
+    bindings += [*before, relax.VarBinding(result, last.value)]
     body = relax.SeqExpr([relax.DataflowBlock(bindings)], result)
     attributes = {"Composite": f"{CODEGEN}.{match.node.op_type}", "Primitive": True, MATCH_ATTRIBUTE: index}
     parameters = [values.vars[variable] for variable in match.inputs]

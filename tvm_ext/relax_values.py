@@ -17,11 +17,15 @@ _CODING = {"relax.quantize": QUANTIZE, "relax.dequantize": DEQUANTIZE}
 
 @dataclass(frozen=True)
 class Values:
-    """An imported module and what stands for each variable of its ``main``."""
+    """An imported module and what stands for each variable of its ``main``; nothing for a tuple, but for its items.
+
+    `tuples`: what Relax binds to variables that are tuples.
+    """
 
     module: ImportedModule
     by_var: Mapping[relax.Var, Variable]
     constants: Mapping[relax.Var, Constant]
+    tuples: Mapping[relax.Var, relax.Expr]
 
     @staticmethod
     def of(module: ImportedModule) -> Values:
@@ -29,8 +33,10 @@ class Values:
         main = module.module["main"]
         bound = {binding.var: binding.value for binding in _bindings(main)}
         constants = {var: _constant(value) for var, value in bound.items() if isinstance(value, tvm.ir.GenericConst)}
-        computed = {var: _variable(var) for var in (*main.params, *bound) if var not in constants}
-        return Values(module, computed, constants)
+        tuples = {var: value for var, value in bound.items() if not isinstance(var.ty, relax.TensorType)}
+        known = {**constants, **tuples}
+        computed = {var: _variable(var) for var in (*main.params, *bound) if var not in known}
+        return Values(module, computed, constants, tuples)
 
     @cached_property
     def expressions(self) -> Mapping[Variable, relax.Expr]:
@@ -45,13 +51,26 @@ class Values:
 
     def imported(self) -> Imported:
         """The model in terms of values."""
-        outputs = variables_in(self.module.module["main"].body.body)
+        outputs = self._read_by(self.module.module["main"].body.body)
         return Imported(
             calls={variable: self._call(expression) for variable, expression in self.expressions.items()},
             outputs=frozenset(self.by_var[var] for var in outputs if var in self.by_var),
             sources={self.by_var[var]: source for var, source in self.module.sources.items() if var in self.by_var},
             named={name: self._value(expression) for name, expression in self.module.named.items()},
         )
+
+    def definition(self, variable: Variable) -> Iterator[relax.VarBinding]:
+        """The bindings that define a variable; the tuple first of which it is an item."""
+        expression = self.expressions[variable]
+        yield from (relax.VarBinding(var, self.tuples[var]) for var in variables_in(expression) if var in self.tuples)
+        yield relax.VarBinding(self.vars[variable], expression)
+
+    def _read_by(self, expression: relax.Expr) -> Iterator[relax.Var]:
+        for var in variables_in(expression):
+            if var in self.tuples:
+                yield from self._read_by(self.tuples[var])
+            else:
+                yield var
 
     def _value(self, expression: relax.Expr) -> Value:
         if isinstance(expression, relax.Var):
@@ -62,7 +81,7 @@ class Values:
         is_operator = isinstance(expression, tvm.ir.Call) and isinstance(expression.op, tvm.ir.Op)
         operator = _CODING.get(expression.op.name, OTHER) if is_operator else OTHER
         if operator == OTHER:
-            return Call(OTHER, tuple(map(self._value, variables_in(expression))))
+            return Call(OTHER, tuple(map(self._value, self._read_by(expression))))
         return Call(operator, tuple(map(self._value, expression.args[:3])), int(expression.attrs.axis))
 
 
@@ -90,8 +109,6 @@ def _constant(expression: relax.Expr) -> Constant:
 
 
 def _variable(var: relax.Var) -> Variable:
-    if not isinstance(var.ty, relax.TensorType):
-        return Variable(str(var.name), (), "")
     dtype = var.ty.dtype
     name = str(dtype.dtype) if hasattr(dtype, "dtype") else str(dtype)
     return Variable(str(var.name), tuple(int(extent) for extent in var.ty.shape), name)

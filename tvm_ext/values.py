@@ -14,16 +14,11 @@ import onnx
 
 @dataclass(frozen=True, eq=False)
 class Variable:
-    """A computed value, itself its only equal: static extents and NumPy data type name, none of a tuple of values."""
+    """A computed tensor, itself its only equal: static extents and NumPy data type name."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-
-    @property
-    def is_tensor(self) -> bool:
-        """Whether it is no tuple."""
-        return self.dtype != ""
 
 
 @dataclass(frozen=True, eq=False)

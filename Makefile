@@ -8,6 +8,11 @@ bin := $(VENV)/bin
 python := $(bin)/python
 installed := $(VENV)/installed
 pip := $(python) -m pip --disable-pip-version-check --no-input install -qq -c requirements/constraints.txt
+# The TVM generation with Relay and tvmc has an environment of its own.
+RELAY_VENV ?= .venv-relay
+relay_python := $(RELAY_VENV)/bin/python
+relay_installed := $(RELAY_VENV)/installed
+relay_pip := $(relay_python) -m pip --disable-pip-version-check --no-input install -qq -c requirements/relay.txt
 mobilenet := build/mobilenet_v2_int8.onnx
 
 usable = import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
@@ -23,6 +28,10 @@ $(installed): other-interpreter
 .PHONY: other-interpreter
 other-interpreter:
 endif
+
+is_310 = import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 10))
+RELAY_PYTHON ?= $(shell for name in $(relay_python) python3.10 "$$(pyenv root 2>/dev/null)"/versions/3.10*/bin/python3.10; do \
+	$$name -c '$(is_310)' </dev/null >/dev/null 2>&1 && echo $$name && break; done)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -56,8 +65,26 @@ run: setup ## MobileNetV2 in int8 on three cores of the emulator, held to ONNX R
 	@$(bin)/npuc run $(mobilenet) --machine exynos2100 --cores 3 --verify
 
 .PHONY: test
-test: setup ## all tests
+test: setup ## all tests, those of the Relay generation too where Python 3.10 is found
 	@$(python) -m pytest -q -n $(JOBS) --dist worksteal
+	@$(MAKE) test-relay
+
+.PHONY: test-relay
+ifeq ($(strip $(RELAY_PYTHON)),)
+test-relay: ## Relay and plain tvmc: TVM 0.16 under Python 3.10 (RELAY_PYTHON names it), in an environment of its own
+	@echo '!!! THE TESTS OF RELAY AND TVMC DID NOT RUN: no Python 3.10 with ensurepip found; install one or name it' \
+		'with RELAY_PYTHON=' >&2
+else
+test-relay: setup $(relay_installed)
+	@NPU_RELAX_PYTHON=$(abspath $(python)) $(relay_python) -m pytest -q -n $(JOBS) tests/relay tests/tvmc
+endif
+
+$(relay_installed): pyproject.toml requirements/relay.txt
+	@echo 'installing into $(RELAY_VENV) with $(RELAY_PYTHON) (once; some minutes on a slow line)'
+	@$(relay_python) -m pip -V >/dev/null 2>&1 || $(RELAY_PYTHON) -m venv --clear $(RELAY_VENV)
+	@$(relay_pip) pip setuptools
+	@$(relay_pip) --no-build-isolation -e '.[relay,verify,models]' pytest pytest-xdist hypothesis
+	@touch $@
 
 .PHONY: check
 check: setup ## lint, format, types, generated files and the fast tests, in under a minute

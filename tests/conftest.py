@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tvm_ext.generation import RELAY, generation
+
+# Relay and tvmc are tested by `make test-relay`, in an environment of their own.
+collect_ignore = [] if generation() == RELAY else ["relay", "tvmc"]
 GOLDEN = Path(__file__).parent / "golden"
 DIFF_LINES = 80
 # So many cases of a test run in `make check`, spread over its table; `make test` runs all.

@@ -1,22 +1,21 @@
-/* Programs inside a TVM library: the bytes of each, and the function by which TVM's virtual machine calls it.
+/* Programs inside a TVM library: the bytes of each, and the function by which TVM's runtime calls it.
  *
  * NPU_CARRIER_PROGRAMS names a file of lines PROGRAM(symbol, "program file"). The programs' bytes are put in by the
  * assembler; each is opened at its first call, and calls of one program follow each other.
+ *
+ * NPU_CARRIER_ABI names the header of a generation of TVM: npu_arguments, set_error, tensor_of and ENTRY.
  */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <tvm/ffi/c_api.h>
+#include NPU_CARRIER_ABI
 
 #include "npu_emulator.h"
 
 #define MAX_PORTS 256
 #define MAX_THREADS 1024
-
-/* Weak, so that the library also loads where only its emulator is wanted and TVM is absent. */
-extern __attribute__((weak)) void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
 
 typedef struct {
     const char *symbol;
@@ -29,7 +28,7 @@ typedef struct {
 static int raise_error(const npu_carried *carried, const char *text) {
     char message[NPU_MESSAGE_BYTES + 256];
     snprintf(message, sizeof message, "%s: %s", carried->symbol, text);
-    if (TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("RuntimeError", message);
+    set_error(message);
     return -1;
 }
 
@@ -44,16 +43,11 @@ static uint32_t wants_check(void) {
     return text && strcmp(text, "1") == 0;
 }
 
-static const DLTensor *tensor_of(const TVMFFIAny *value) {
-    if (value->type_index == kTVMFFITensor) return (const DLTensor *)((const char *)value->v_obj + sizeof(TVMFFIObject));
-    return value->type_index == kTVMFFIDLTensorPtr ? (const DLTensor *)value->v_ptr : NULL;
-}
-
 static int has_type(DLDataType type, uint32_t data_type) {
     static const struct { uint8_t code, bits; } types[] = {
         [NPU_TYPE_UINT8] = {kDLUInt, 8},    [NPU_TYPE_INT8] = {kDLInt, 8},       [NPU_TYPE_INT16] = {kDLInt, 16},
         [NPU_TYPE_INT32] = {kDLInt, 32},    [NPU_TYPE_FLOAT16] = {kDLFloat, 16}, [NPU_TYPE_FLOAT32] = {kDLFloat, 32},
-        [NPU_TYPE_UINT16] = {kDLUInt, 16},  [NPU_TYPE_INT64] = {kDLInt, 64},     [NPU_TYPE_BOOL] = {kDLBool, 8},
+        [NPU_TYPE_UINT16] = {kDLUInt, 16},  [NPU_TYPE_INT64] = {kDLInt, 64},     [NPU_TYPE_BOOL] = BOOL_TYPE,
     };
     if (data_type >= sizeof types / sizeof types[0] || type.lanes != 1) return 0;
     return type.code == types[data_type].code && type.bits == types[data_type].bits;
@@ -71,8 +65,7 @@ static int has_dense_shape(const DLTensor *tensor, const npu_port_info *port) {
 }
 
 /* The tensor's data, or NULL and a message in `text`. */
-static void *checked_data(const TVMFFIAny *value, const npu_port_info *port, char *text, size_t size) {
-    const DLTensor *tensor = tensor_of(value);
+static void *checked_data(const DLTensor *tensor, const npu_port_info *port, char *text, size_t size) {
     const char *wrong = !tensor                                          ? "is no tensor"
                         : tensor->device.device_type != kDLCPU           ? "is not in the host's memory"
                         : !has_type(tensor->dtype, port->data_type)      ? "has another data type than the program's port"
@@ -83,7 +76,7 @@ static void *checked_data(const TVMFFIAny *value, const npu_port_info *port, cha
     return NULL;
 }
 
-static int run_locked(npu_carried *carried, const TVMFFIAny *args, int32_t count) {
+static int run_locked(npu_carried *carried, npu_arguments args, int32_t count) {
     npu_message message = {{0}};
     const void *inputs[MAX_PORTS];
     void *outputs[MAX_PORTS];
@@ -100,7 +93,7 @@ static int run_locked(npu_carried *carried, const TVMFFIAny *args, int32_t count
     for (int32_t index = 0; index < count; index++) {
         npu_port_info port;
         npu_port(carried->program, (uint32_t)index, &port);
-        void *data = checked_data(&args[index], &port, message.text, sizeof message.text);
+        void *data = checked_data(tensor_of(args, index), &port, message.text, sizeof message.text);
         if (!data) return raise_error(carried, message.text);
         if (port.is_output) {
             outputs[output_count++] = data;
@@ -115,11 +108,10 @@ static int run_locked(npu_carried *carried, const TVMFFIAny *args, int32_t count
     return 0;
 }
 
-static int call(npu_carried *carried, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
+static int call(npu_carried *carried, npu_arguments args, int32_t count) {
     pthread_mutex_lock(&carried->lock);
     int status = run_locked(carried, args, count);
     pthread_mutex_unlock(&carried->lock);
-    result->type_index = kTVMFFINone;
     return status;
 }
 
@@ -127,13 +119,9 @@ static int call(npu_carried *carried, const TVMFFIAny *args, int32_t count, TVMF
     __asm__(".section .rodata\n.balign 64\n.local npu_bytes_" #symbol "\nnpu_bytes_" #symbol ":\n"     \
             ".incbin \"" file "\"\n.local npu_bytes_end_" #symbol "\nnpu_bytes_end_" #symbol ":\n.byte 0\n.text\n"); \
     extern const uint8_t npu_bytes_##symbol[], npu_bytes_end_##symbol[];                               \
-    NPU_API int __tvm_ffi_##symbol(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result); \
     static npu_carried carried_##symbol = {#symbol, npu_bytes_##symbol, npu_bytes_end_##symbol,        \
                                            PTHREAD_MUTEX_INITIALIZER, NULL};                           \
-    int __tvm_ffi_##symbol(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {      \
-        (void)self;                                                                                    \
-        return call(&carried_##symbol, args, count, result);                                           \
-    }                                                                                                  \
+    ENTRY(symbol)                                                                                      \
     __attribute__((destructor)) static void close_##symbol(void) { npu_close(carried_##symbol.program); }
 
 #include NPU_CARRIER_PROGRAMS

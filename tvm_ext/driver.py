@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,12 @@ import onnx
 from npu_backend.errors import InputError, ProgramError
 from npu_backend.graph import Graph
 from npu_backend.toolchain import emulator_object
+from tvm_ext.generation import front_end, host, host_name
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_empty import without_empty
 from tvm_ext.onnx_load import Shapes, input_infos, load_model, tensor_info
 from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
-
-if TYPE_CHECKING:
-    from tvm_ext.parts import Partitioned
+from tvm_ext.parts import Partitioned
 
 Array = npt.NDArray[Any]
 CompileGraph = Callable[[Graph], bytes]
@@ -77,7 +76,7 @@ def import_model(path: str | Path, shapes: Shapes | None = None, *, computes_flo
         cleaned = clean(load_model(path, shapes))
         model = without_empty(cleaned)
     with clock.stage("import_tvm"):
-        from tvm_ext.relax import partition  # noqa: PLC0415
+        partition = front_end().partition
     with clock.stage("partition"):
         partitioned = partition(model, computes_float=computes_float)
     tvm_seconds = clock.seconds.pop("import_tvm")
@@ -109,7 +108,6 @@ def compile_imported(
 ) -> CompiledModel:
     """The second half of `compile_model`."""
     from tvm_ext.carrier import build_carrier  # noqa: PLC0415
-    from tvm_ext.host import export_library, host_name  # noqa: PLC0415
 
     clock, graphs = _Clock(), front.partitioned.graphs
     with clock.stage("programs"):
@@ -122,7 +120,7 @@ def compile_imported(
         with clock.stage("carrier"):
             carrier = build_carrier(programs, folder) if programs else None
         with clock.stage("host"):
-            export_library(front.partitioned.module, carrier, folder / LIBRARY)
+            host().export_library(front.partitioned.module, carrier, list(programs), folder / LIBRARY)
             library = (folder / LIBRARY).read_bytes()
     seconds = {**front.stage_seconds, **clock.seconds}
     metadata = Metadata(
@@ -139,11 +137,6 @@ class PackageRunner:
 
     def __init__(self, package: Package) -> None:
         """Raises ProgramError for a package of another processor or system."""
-        import tvm  # noqa: PLC0415
-        from tvm import relax  # noqa: PLC0415
-
-        from tvm_ext.host import host_name  # noqa: PLC0415
-
         if package.metadata.host != host_name():
             raise ProgramError(f"the package's library is for {package.metadata.host}, this machine is {host_name()};"
                                " compile the model here")  # fmt: skip
@@ -151,17 +144,15 @@ class PackageRunner:
         self._folder = tempfile.TemporaryDirectory(prefix="npu_run.")
         library = Path(self._folder.name) / LIBRARY
         library.write_bytes(package.library)
-        self._tensor = tvm.runtime.tensor
-        self._machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+        self._main = host().open_library(library)
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Outputs by name. Raises InputError for a wrong name, shape or data type."""
-        arrays = [self._tensor(array) for array in _check_inputs(self._metadata.inputs, inputs) if array.size]
+        arrays = [array for array in _check_inputs(self._metadata.inputs, inputs) if array.size]
         with _threads(threads):
-            result = self._machine["main"](*arrays)
+            results = self._main(arrays)
         computed = [info for info in self._metadata.outputs if 0 not in info.shape]
-        results = [result] if len(computed) == 1 else list(result)
-        values = {info.name: value.numpy() for info, value in zip(computed, results, strict=True)}
+        values = {info.name: value for info, value in zip(computed, results, strict=True)}
         return {
             info.name: values[info.name] if info.name in values else np.zeros(info.shape, info.dtype)
             for info in self._metadata.outputs

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npu_backend.graph import FLOATS, GraphBuilder, Quantization
+from npu_backend.graph import CODES, FLOATS, GraphBuilder, Quantization
 from npu_backend.ops import append_op
 from npu_backend.ops import attributes as a
 from npu_backend.ops.numerics_core import to_half
-from tvm_ext.matching import Match, Operand, dtype_of, shared_codes, values_of
+from tvm_ext.matching import PLAIN, Match, Operand, dtype_of, shared_codes, values_of
 from tvm_ext.values import Variable
 
 NHWC = (0, 2, 3, 1)
@@ -124,6 +124,8 @@ class Lowering:
         Beside codes floats stay float32, as ONNX Runtime computes with them; so do vectors and numbers.
         """
         values, codes = shared_codes(operand, dtype_of(match.root)) or (values_of(operand), None)
+        if codes is None and values.dtype.name in CODES:
+            codes = PLAIN
         large = values.ndim >= _SMALLEST_HALF_RANK and values.size > 1
         if values.dtype == np.float32 and large and not (match.before_codes or _is_coded(match)):
             values = to_half(values)

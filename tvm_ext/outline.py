@@ -13,10 +13,10 @@ from tvm import relax
 
 from tvm_ext.importer import ImportedModule
 from tvm_ext.matching import Match
+from tvm_ext.parts import CODEGEN
 from tvm_ext.relax_values import Values, variables_in
 from tvm_ext.whole import host_bindings, onnx_call
 
-CODEGEN = "npu"
 MATCH_ATTRIBUTE = "npu_match"
 
 

@@ -14,6 +14,9 @@ from tvm_ext.matching import Program
 from tvm_ext.package import HostOp, NpuOp
 from tvm_ext.values import Variable
 
+# What TVM calls the compiler of the partitions.
+CODEGEN = "npu"
+
 
 @dataclass(frozen=True)
 class Partitioned:

@@ -205,3 +205,20 @@ _MOVES = (
 )  # fmt: skip
 
 CASES = (*_CONVOLUTIONS, *_PRODUCTS, *_FUNCTIONS, *_PAIRS, *_WINDOWS, *_REDUCTIONS, *_MOVES)
+
+
+def is_coded(case: NodeCase) -> bool:
+    """Whether every computed operand and the result are floats, which codes can stand for.
+
+    A product with constants that are no codes is one in half precision, whatever surrounds it.
+    """
+    if case.op in ("Conv", "ConvTranspose", "Gemm", "MatMul") and case.constants:
+        return False
+    # ONNX says nothing of the shape of these, or they become several operators.
+    if case.op in ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization"):
+        return False
+    computed = [value for i, value in enumerate(case.operands) if value is not None and i not in case.constants]
+    outputs = case.model().graph.output
+    return all(value.dtype == np.float32 for value in computed) and all(
+        value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in outputs
+    )

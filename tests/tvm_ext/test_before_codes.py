@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from npu_backend.reference import evaluate
-from tests.tvm_ext.on_host import by_onnx_runtime
+from tests.tvm_ext.by_runtime import by_onnx_runtime
 from tests.tvm_ext.small_models import Model, by_hand, feeds
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.relax import partition

@@ -7,8 +7,9 @@ import onnx
 import pytest
 
 from npu_backend.reference import evaluate
-from tests.tvm_ext.node_cases import CASES, NodeCase
-from tests.tvm_ext.on_host import by_onnx_runtime
+from npu_backend.verify import verify
+from tests.tvm_ext.by_runtime import by_onnx_runtime
+from tests.tvm_ext.node_cases import CASES, NodeCase, is_coded
 from tests.tvm_ext.one_node import feed_of, one_node
 from tests.tvm_ext.small_models import by_hand
 from tvm_ext.nodes import ENTRIES
@@ -21,6 +22,7 @@ def on_npu(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.
     parts = partition(clean(model), computes_float=True)
     assert parts.host_ops == ()
     (graph,) = parts.graphs.values()
+    verify(graph, thorough=True)
     return evaluate(graph, feed)
 
 
@@ -41,23 +43,6 @@ def test_in_float(case: NodeCase) -> None:
             continue
         scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0))
         np.testing.assert_allclose(actual, wanted, rtol=4e-3, atol=4e-3 * min(scale, 1.0) + 1e-3 * scale)
-
-
-def is_coded(case: NodeCase) -> bool:
-    """Whether every computed operand and the result are floats, which codes can stand for.
-
-    A product with constants that are no codes is one in half precision, whatever surrounds it.
-    """
-    if case.op in ("Conv", "ConvTranspose", "Gemm", "MatMul") and case.constants:
-        return False
-    # ONNX says nothing of the shape of these, or they become several operators.
-    if case.op in ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization"):
-        return False
-    computed = [value for i, value in enumerate(case.operands) if value is not None and i not in case.constants]
-    outputs = case.model().graph.output
-    return all(value.dtype == np.float32 for value in computed) and all(
-        value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in outputs
-    )
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])

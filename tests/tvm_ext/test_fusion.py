@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.tvm_ext.on_host import assert_close, by_onnx_runtime, calls, on_host
+from tests.tvm_ext.by_runtime import assert_close, by_onnx_runtime
+from tests.tvm_ext.on_host import calls, on_host
 from tests.tvm_ext.small_models import Model, feeds
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_origin import origins

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from npu_backend.errors import ModelError
-from tests.tvm_ext.on_host import assert_close, by_onnx_runtime, calls, on_host
+from tests.tvm_ext.by_runtime import assert_close, by_onnx_runtime
+from tests.tvm_ext.on_host import calls, on_host
 from tests.tvm_ext.one_node import feed_of, normal, one_node
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_graph import MICROSOFT

@@ -1,19 +1,21 @@
-"""The host's half: partitions handed to the carrier, the rest built by TVM, all exported as one shared library."""
+"""The host's half under Relax: partitions handed to the carrier, the rest built by TVM, exported as one library."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import tvm
 import tvm_ffi
 from tvm import relax
 
 from npu_backend.errors import ToolchainError
-from tvm_ext.outline import CODEGEN
+from tvm_ext.parts import CODEGEN
 
+Array = npt.NDArray[Any]
+HEADER = Path(__file__).with_name("carrier_relax.h")
 _CARRIER_OPTION = "carrier"
 # TVM's exported library links what the emulator needs.
 _LINK_FLAGS = ("-pthread", "-lm")
@@ -28,11 +30,17 @@ def _codegen(functions: Sequence[relax.Function], options: Mapping[str, Any], _:
 tvm_ffi.register_global_func(f"relax.ext.{CODEGEN}", _codegen, override=True)
 
 
-def export_library(module: tvm.IRModule, carrier: Path | None, target: Path) -> None:
+def include_paths() -> Sequence[Path]:
+    """Where the headers are that `HEADER` includes."""
+    return [Path(path) for path in tvm_ffi.libinfo.include_paths()]
+
+
+def export_library(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], target: Path) -> None:
     """Builds what is left for the host with LLVM and links it with `carrier` into the shared library `target`.
 
-    Raises ToolchainError when TVM's linker call fails.
+    `symbols` are those of the partitions, which Relax knows itself. Raises ToolchainError when TVM's linker call fails.
     """
+    del symbols
     if carrier is not None:
         module = relax.transform.RunCodegen({CODEGEN: {_CARRIER_OPTION: str(carrier)}})(module)
         # A second copy of every weight, which nothing reads: the program holds them.
@@ -48,9 +56,16 @@ def export_library(module: tvm.IRModule, carrier: Path | None, target: Path) -> 
         ) from error
 
 
-def host_name() -> str:
-    """The machine and system a library is for."""
-    return f"{platform.machine()}-{platform.system().lower()}"
+def open_library(path: Path) -> Callable[[Sequence[Array]], list[Array]]:
+    """The library's model as a function of its inputs in order, which gives its outputs in order."""
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+
+    def run(inputs: Sequence[Array]) -> list[Array]:
+        result = machine["main"](*[tvm.runtime.tensor(array) for array in inputs])
+        results = [result] if hasattr(result, "numpy") else list(result)
+        return [value.numpy() for value in results]
+
+    return run
 
 
 def _host_target() -> tvm.target.Target:

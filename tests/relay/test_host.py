@@ -1,0 +1,72 @@
+"""What Relay computes on the host where the NPU takes nothing, and beside an NPU that takes a part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from npu_backend import compile_graph, load_machine, strategy_named
+from npu_backend.errors import InputError, UnsupportedError
+from npu_backend.graph import Graph
+from tests.tvm_ext.by_runtime import assert_close, by_onnx_runtime
+from tests.tvm_ext.node_cases import CASES, NodeCase
+from tests.tvm_ext.one_node import feed_of, normal, one_node
+from tests.tvm_ext.small_models import BUILDERS, feeds, quantized_small
+from tvm_ext.driver import CompiledModel, PackageRunner, compile_model
+
+# Computes no floats.
+MACHINE = "exynos2100"
+
+
+def compiled(model: onnx.ModelProto, folder: Path) -> CompiledModel:
+    def compile_one(graph: Graph) -> bytes:
+        return compile_graph(graph, load_machine(MACHINE).take(3), strategy_named("base").alone).to_bytes()
+
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return compile_model(path, machine=MACHINE, cores=3, strategy="base", compile_graph=compile_one)
+
+
+# ONNX Runtime has no kernel for it; the checker of onnx 1.18 wants a shape that its inference does not know; its
+# reference evaluator, which tells the host's form of a resize, rounds otherwise than later ones.
+LEFT_OUT = ("ConvInteger", "GroupNormalization", "Resize-axes")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if str(case) not in LEFT_OUT], ids=str)
+def test_floats_on_the_host(case: NodeCase, tmp_path: Path) -> None:
+    model = case.model()
+    feed = feed_of(model, case.operands)
+    with PackageRunner(compiled(model, tmp_path).package) as runner:
+        assert_close(list(runner.run(feed).values()), by_onnx_runtime(model, feed), 1e-4)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_codes_beside_the_host(name: str, tmp_path: Path) -> None:
+    model = quantized_small(name)
+    made = compiled(model, tmp_path)
+    (feed,) = feeds(model)
+    with PackageRunner(made.package) as runner:
+        outputs = runner.run(feed)
+    for got, wanted in zip(outputs.values(), by_onnx_runtime(model, feed), strict=True):
+        steps = np.diff(np.unique(wanted))
+        # Where ONNX Runtime computes in float between codes, one step of the output's scale.
+        assert np.abs(got - wanted).max() <= (steps.min() if steps.size else 0) * 1.001
+
+
+def test_library_holds_no_weight_twice(tmp_path: Path) -> None:
+    model = quantized_small("conv")
+    weights = (each.raw_data for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8)
+    assert compiled(model, tmp_path).package.library.count(max(weights, key=len)) == 0
+
+
+def test_wrong_input_is_named(tmp_path: Path) -> None:
+    with PackageRunner(compiled(quantized_small("conv"), tmp_path).package) as runner, pytest.raises(InputError):
+        runner.run({"x0": np.zeros((1, 2), np.float32)})
+
+
+def test_operator_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="Det 'node': TVM's importer refuses it"):
+        compiled(one_node("Det", [normal(3, 3)]), tmp_path)

@@ -1,0 +1,27 @@
+/* How TVM's virtual machine calls a function: the packed convention of tvm-ffi. */
+#include <tvm/ffi/c_api.h>
+
+#define BOOL_TYPE {kDLBool, 8}
+
+typedef const TVMFFIAny *npu_arguments;
+
+/* Weak, so that the library also loads where only its emulator is wanted and TVM is absent. */
+extern __attribute__((weak)) void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
+
+static void set_error(const char *message) {
+    if (TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("RuntimeError", message);
+}
+
+static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
+    const TVMFFIAny *value = &args[index];
+    if (value->type_index == kTVMFFITensor) return (const DLTensor *)((const char *)value->v_obj + sizeof(TVMFFIObject));
+    return value->type_index == kTVMFFIDLTensorPtr ? (const DLTensor *)value->v_ptr : NULL;
+}
+
+#define ENTRY(symbol)                                                                                    \
+    NPU_API int __tvm_ffi_##symbol(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result); \
+    int __tvm_ffi_##symbol(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {        \
+        (void)self;                                                                                      \
+        result->type_index = kTVMFFINone;                                                                \
+        return call(&carried_##symbol, args, count);                                                     \
+    }

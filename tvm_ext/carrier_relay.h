@@ -1,0 +1,30 @@
+/* How the executors of Relay's TVM call a function: the packed convention of its C runtime. */
+#include <tvm/runtime/c_runtime_api.h>
+
+/* This generation's DLPack has no truth values; TVM's own are unsigned integers of one bit. */
+#define BOOL_TYPE {kDLUInt, 1}
+
+typedef struct {
+    const TVMValue *values;
+    const int *types;
+} npu_arguments;
+
+/* Weak, so that the library also loads where only its emulator is wanted and TVM is absent. */
+extern __attribute__((weak)) void TVMAPISetLastError(const char *message);
+
+static void set_error(const char *message) {
+    if (TVMAPISetLastError) TVMAPISetLastError(message);
+}
+
+static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
+    int type = args.types[index];
+    if (type != kTVMDLTensorHandle && type != kTVMNDArrayHandle) return NULL;
+    return (const DLTensor *)args.values[index].v_handle;
+}
+
+#define ENTRY(symbol)                                                                                               \
+    NPU_API int32_t symbol(TVMValue *args, int *types, int count, TVMValue *result, int *result_type, void *self); \
+    int32_t symbol(TVMValue *args, int *types, int count, TVMValue *result, int *result_type, void *self) {        \
+        (void)result, (void)result_type, (void)self;                                                               \
+        return call(&carried_##symbol, (npu_arguments){args, types}, count);                                       \
+    }

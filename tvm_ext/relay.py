@@ -1,0 +1,207 @@
+"""The Relay front end: a cleaned ONNX model to a module with NPU partitions, and the NPU graph of each.
+
+Scales and zero points are those of the quantise and dequantise operators. TVM's own way, FakeQuantizationToInteger,
+requantises in fixed point, which drifts from ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import tvm
+from tvm import relay
+
+from npu_backend.errors import UnsupportedError
+from tvm_ext.candidates import Candidate
+from tvm_ext.find import find_matches
+from tvm_ext.matching import Match, dtype_of, shape_of
+from tvm_ext.parts import CODEGEN, Part, Partitioned, build_graphs, npu_ops
+from tvm_ext.program import index_program
+from tvm_ext.relay_import import RelayModel, import_onnx
+from tvm_ext.values import Constant, Value, Variable
+
+_MATCH_ATTRIBUTE = "npu_match"
+
+
+def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partitioned:
+    """Imports a cleaned model, gives the NPU what it can run and says of every other operator why not.
+
+    `computes_float`: whether the machine takes float16 tensors; without, float operators stay on the host.
+    """
+    imported = import_onnx(model)
+    findings = find_matches(index_program(imported.imported(), computes_float=computes_float))
+    merged = _merged(_outlined(imported, [found.match for found in findings.found]))
+    regions = _regions(merged, findings.found)
+    parts = {symbol: region.part for symbol, region in regions.items()}
+    outputs = tuple((shape_of(value), dtype_of(value)) for value in imported.outputs)
+    return Partitioned(
+        _renamed(merged, regions), build_graphs(model.graph.name, parts), npu_ops(parts), findings.host_ops, outputs
+    )
+
+
+def _outlined(imported: RelayModel, matches: Sequence[Match]) -> tvm.IRModule:
+    """``main`` with every match as a call of a composite function that carries its number."""
+    by_root = {match.root: index for index, match in enumerate(matches)}
+    vanished = {variable for match in matches for variable in match.inside}
+    built = _Builder(imported, dict(imported.inputs), is_host=True)
+    for variable in imported.calls:
+        index = by_root.get(variable)
+        if index is not None:
+            arguments = [built.expressions[read] for read in matches[index].inputs]
+            built.expressions[variable] = relay.Call(_composite(imported, matches[index], index), arguments)
+        elif variable not in vanished:
+            built.define(variable)
+    results = [built.read(value) for value in imported.outputs]
+    body = results[0] if len(results) == 1 else relay.Tuple(results)
+    return tvm.IRModule.from_expr(relay.Function(list(imported.inputs.values()), body))
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Relay expressions of variables, each node's made once; `is_host`: whether TVM is to run them."""
+
+    imported: RelayModel
+    expressions: dict[Variable, relay.Expr]
+    is_host: bool
+
+    def define(self, variable: Variable) -> None:
+        """Makes all results of the node that the variable is one of, unless they are there."""
+        if variable in self.expressions:
+            return
+        form = self.imported.forms[self.imported.sources[variable].node.name]
+        if form.refusal is not None and self.is_host:
+            raise UnsupportedError(form.refusal)
+        names = list(form.results)
+        arguments = {operand: self.read(self.imported.named[name]) for name, operand in form.operands.items()}
+        bound = relay.bind(relay.Tuple([form.results[name] for name in names]), arguments)
+        for name, result in zip(names, bound.fields, strict=True):
+            value = self.imported.named[name]
+            if isinstance(value, Variable):
+                self.expressions.setdefault(value, result)
+
+    def read(self, value: Value) -> relay.Expr:
+        """What a node reads."""
+        return relay.const(value.array) if isinstance(value, Constant) else self.expressions[value]
+
+
+def _composite(imported: RelayModel, match: Match, index: int) -> relay.Function:
+    parameters = {variable: relay.var(f"x{number}", shape=variable.shape, dtype=variable.dtype)
+                  for number, variable in enumerate(match.inputs)}  # fmt: skip
+    built = _Builder(imported, dict(parameters), is_host=False)
+    for variable in (*match.inside, match.root):
+        built.define(variable)
+    function = relay.Function(list(parameters.values()), built.expressions[match.root])
+    attributes = {"Composite": f"{CODEGEN}.{match.node.op_type}", _MATCH_ATTRIBUTE: index, "Primitive": 1}
+    for name, value in attributes.items():
+        function = function.with_attr(name, tvm.tir.IntImm("int32", value) if isinstance(value, int) else value)
+    return function
+
+
+def _merged(module: tvm.IRModule) -> tvm.IRModule:
+    """Composites gathered into functions for the NPU."""
+    passes = (
+        relay.transform.InferType(),
+        # Tuples of inputs would become functions without content.
+        relay.transform.AnnotateTarget(CODEGEN, include_non_call_ops=False),
+        relay.transform.MergeCompilerRegions(),
+        relay.transform.PartitionGraph(),
+        relay.transform.InferType(),
+    )
+    return tvm.transform.Sequential(passes)(module)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A function for the NPU as TVM made it, and the order in which parameters and results are wanted."""
+
+    name: str
+    function: relay.Function
+    part: Part
+    parameters: tuple[int, ...]
+    results: tuple[int, ...]
+
+
+def _regions(module: tvm.IRModule, found: Sequence[Candidate]) -> Mapping[str, _Region]:
+    """The partitions by symbol, ``npu_<k>`` in the order of the model."""
+    functions = {name.name_hint: function for name, function in module.functions.items()
+                 if function.attrs and "Compiler" in function.attrs.keys()}  # noqa: SIM118  # fmt: skip
+    taken = {name: sorted(_composites(function.body)) for name, function in functions.items()}
+    ordered = sorted(functions, key=lambda name: taken[name])
+    return {f"{CODEGEN}_{number}": _region(name, functions[name], taken[name], found)
+            for number, name in enumerate(ordered)}  # fmt: skip
+
+
+def _region(name: str, function: relay.Function, taken: Sequence[int], found: Sequence[Candidate]) -> _Region:
+    composites = _composites(function.body)
+    known: dict[relay.Var, Variable] = {}
+    for index, call in composites.items():
+        pairs = zip(call.args, found[index].match.inputs, strict=True)
+        known.update((argument, variable) for argument, variable in pairs if isinstance(argument, relay.Var))
+    read = dict.fromkeys(variable for index in taken for variable in found[index].match.inputs)
+    inputs = tuple(variable for variable in read if variable in set(known.values()))
+    results = function.body.fields if isinstance(function.body, relay.Tuple) else [function.body]
+    roots = [found[_number(result)].match.root for result in results]
+    outputs = tuple(found[index].match.root for index in taken if found[index].match.root in set(roots))
+    places = {known[parameter]: place for place, parameter in enumerate(function.params)}
+    return _Region(
+        name, function, Part(tuple(found[index] for index in taken), inputs, outputs),
+        tuple(places[variable] for variable in inputs), tuple(roots.index(root) for root in outputs),
+    )  # fmt: skip
+
+
+def _composites(body: relay.Expr) -> dict[int, relay.Call]:
+    """The calls of composites by the number of their match."""
+    calls: dict[int, relay.Call] = {}
+
+    def visit(expression: relay.Expr) -> None:
+        if isinstance(expression, relay.Call) and isinstance(expression.op, relay.Function):
+            calls[_number(expression)] = expression
+
+    relay.analysis.post_order_visit(body, visit)
+    return calls
+
+
+def _number(call: relay.Call) -> int:
+    return int(call.op.attrs[_MATCH_ATTRIBUTE])
+
+
+class _Renaming(relay.ExprMutator):  # type: ignore[misc]
+    """Calls of partitions under their new name, parameters and results in the wanted order."""
+
+    def __init__(self, regions: Mapping[str, tuple[relay.GlobalVar, _Region]]) -> None:
+        super().__init__()
+        self._regions = regions
+
+    def visit_call(self, call: relay.Call) -> relay.Expr:
+        """The call itself where it is no partition's."""
+        region = self._regions.get(call.op.name_hint) if isinstance(call.op, relay.GlobalVar) else None
+        if region is None:
+            return super().visit_call(call)
+        variable, found = region
+        return relay.Call(variable, [self.visit(call.args[place]) for place in found.parameters])
+
+    def visit_tuple_getitem(self, item: relay.TupleGetItem) -> relay.Expr:
+        """The place of a partition's result."""
+        call, value = item.tuple_value, self.visit(item.tuple_value)
+        is_partition = isinstance(call, relay.Call) and isinstance(call.op, relay.GlobalVar)
+        region = self._regions.get(call.op.name_hint) if is_partition else None
+        return relay.TupleGetItem(value, item.index if region is None else region[1].results.index(item.index))
+
+
+def _renamed(module: tvm.IRModule, regions: Mapping[str, _Region]) -> tvm.IRModule:
+    variables = {region.name: (relay.GlobalVar(symbol), region) for symbol, region in regions.items()}
+    functions = {variable: _reordered(region, variable.name_hint) for variable, region in variables.values()}
+    main = _Renaming(variables).visit(module["main"])
+    return relay.transform.InferType()(tvm.IRModule({**functions, relay.GlobalVar("main"): main}))
+
+
+def _reordered(region: _Region, symbol: str) -> relay.Function:
+    function, body, returned = region.function, region.function.body, region.function.ret_type
+    if isinstance(body, relay.Tuple):
+        fields = [body.fields[place] for place in region.results]
+        body, returned = relay.Tuple(fields), relay.TupleType([field.checked_type for field in fields])
+    parameters = [function.params[place] for place in region.parameters]
+    made = relay.Function(parameters, body, returned, function.type_params, function.attrs)
+    return made.with_attr("global_symbol", symbol)

@@ -84,6 +84,7 @@ $(relay_installed): pyproject.toml requirements/relay.txt
 	@$(relay_python) -m pip -V >/dev/null 2>&1 || $(RELAY_PYTHON) -m venv --clear $(RELAY_VENV)
 	@$(relay_pip) pip setuptools
 	@$(relay_pip) --no-build-isolation -e '.[relay,verify,models]' pytest pytest-xdist hypothesis
+	@$(relay_python) -m tvm_ext.tvmc_hook
 	@touch $@
 
 .PHONY: check

@@ -21,7 +21,7 @@ import onnx
 from npu_backend.errors import InputError, ProgramError
 from npu_backend.graph import Graph
 from npu_backend.toolchain import emulator_object
-from tvm_ext.generation import front_end, host, host_name
+from tvm_ext.generation import Built, front_end, host, host_name
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_empty import without_empty
 from tvm_ext.onnx_load import Shapes, input_infos, load_model, tensor_info
@@ -120,16 +120,21 @@ def compile_imported(
         with clock.stage("carrier"):
             carrier = build_carrier(programs, folder) if programs else None
         with clock.stage("host"):
-            host().export_library(front.partitioned.module, carrier, list(programs), folder / LIBRARY)
+            built = host().build(front.partitioned.module, carrier, list(programs), folder / LIBRARY)
             library = (folder / LIBRARY).read_bytes()
     seconds = {**front.stage_seconds, **clock.seconds}
-    metadata = Metadata(
+    metadata = metadata_of(front, machine=machine, cores=cores, strategy=strategy, seconds=sum(seconds.values()))
+    package = Package(metadata, library, built.executor, built.parameters, programs)
+    return CompiledModel(package, graphs, seconds, front.import_tvm_seconds)
+
+
+def metadata_of(front: FrontEnd, *, machine: str, cores: int, strategy: str, seconds: float) -> Metadata:
+    """What a package says of a model that was compiled in so many seconds."""
+    return Metadata(
         model=front.model.graph.name, machine=machine, cores=cores, strategy=strategy, host=host_name(),
         inputs=front.inputs, outputs=front.outputs,
-        npu_ops=front.partitioned.npu_ops, host_ops=front.partitioned.host_ops,
-        compile_seconds=round(sum(seconds.values()), 6),
+        npu_ops=front.partitioned.npu_ops, host_ops=front.partitioned.host_ops, compile_seconds=round(seconds, 6),
     )  # fmt: skip
-    return CompiledModel(Package(metadata, library, programs), graphs, seconds, front.import_tvm_seconds)
 
 
 class PackageRunner:
@@ -144,7 +149,7 @@ class PackageRunner:
         self._folder = tempfile.TemporaryDirectory(prefix="npu_run.")
         library = Path(self._folder.name) / LIBRARY
         library.write_bytes(package.library)
-        self._main = host().open_library(library)
+        self._main = host().open_library(library, Built(package.executor, package.parameters))
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Outputs by name. Raises InputError for a wrong name, shape or data type."""

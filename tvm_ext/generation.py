@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
 from pathlib import Path
@@ -18,7 +19,16 @@ import onnx
 from npu_backend.errors import ToolchainError
 from tvm_ext.parts import Partitioned
 
+Array = npt.NDArray[Any]
 RELAX, RELAY = "relax", "relay"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the executor reads beside its library: which functions to call on what, and the parameters."""
+
+    executor: bytes
+    parameters: bytes
 
 
 class FrontEnd(Protocol):
@@ -34,9 +44,9 @@ class Host(Protocol):
 
     def include_paths(self) -> Sequence[Path]: ...
 
-    def export_library(self, module: Any, carrier: Path | None, symbols: Sequence[str], target: Path) -> None: ...
+    def build(self, module: Any, carrier: Path | None, symbols: Sequence[str], library: Path) -> Built: ...
 
-    def open_library(self, path: Path) -> Callable[[Sequence[npt.NDArray[Any]]], list[npt.NDArray[Any]]]: ...
+    def open_library(self, library: Path, built: Built) -> Callable[[Sequence[Array]], list[Array]]: ...
 
 
 @cache

@@ -1,7 +1,9 @@
-"""The package a compile writes: a tar of ``metadata.json``, ``lib.so`` and one ``<symbol>.npu`` per partition.
+"""The package a compile writes: tvmc's tar of library, executor's description and parameters, and what the NPU adds.
 
-``lib.so`` is TVM's exported library with programs and emulator inside: TVM's runtime alone executes it. The program
-files hold the same bytes, for timing and disassembly.
+``mod.so`` is TVM's exported library with programs and emulator inside: TVM's runtime alone executes it, as
+``mod.json`` tells (Relay: the graph executor's graph; Relax: which function the virtual machine calls), with the
+parameters in ``mod.params``. ``npu.json`` describes model and machine; the ``<symbol>.npu`` of every partition hold
+the same programs once more, for timing and disassembly.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ from npu_backend.files import write_atomically
 # How the reason of an operator begins that stays on the host because it is in float.
 NOT_QUANTIZED = "not quantised"
 FORMAT = "npu-package"
-FORMAT_VERSION = 1
-METADATA = "metadata.json"
-LIBRARY = "lib.so"
+FORMAT_VERSION = 2
+# Not metadata.json, by which tvmc knows another format.
+METADATA = "npu.json"
+_FIRST_METADATA = "metadata.json"
+LIBRARY = "mod.so"
+EXECUTOR = "mod.json"
+PARAMETERS = "mod.params"
 PROGRAM_SUFFIX = ".npu"
 
 
@@ -72,10 +78,12 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Package:
-    """A compiled model: metadata, the shared library, and the program files by symbol."""
+    """A compiled model: metadata, what TVM's runtime reads, and the program files by symbol."""
 
     metadata: Metadata
     library: bytes
+    executor: bytes
+    parameters: bytes
     programs: Mapping[str, bytes]
 
 
@@ -89,7 +97,7 @@ def write_package(package: Package, path: str | Path) -> None:
 def read_package(path: str | Path) -> Package:
     """Reads and checks a package; raises ProgramError when it is missing, corrupted or of another version."""
     source = Path(path)
-    members = _read_members(source)
+    members = read_members(source)
     described = _read_description(source, members)
     for name, digest in described["checksums"].items():
         if name not in members:
@@ -98,11 +106,13 @@ def read_package(path: str | Path) -> Package:
             raise ProgramError(f"{source}: {name} is corrupted (its checksum differs); copy or compile it again")
     programs = {name.removesuffix(PROGRAM_SUFFIX): members[name] for name in described["checksums"]
                 if name.endswith(PROGRAM_SUFFIX)}  # fmt: skip
-    return Package(_metadata(source, described["metadata"]), members[LIBRARY], programs)
+    return Package(
+        _metadata(source, described["metadata"]), members[LIBRARY], members[EXECUTOR], members[PARAMETERS], programs
+    )
 
 
 def _write_tar(package: Package, file: io.BytesIO) -> None:
-    files = {LIBRARY: package.library}
+    files = {LIBRARY: package.library, EXECUTOR: package.executor, PARAMETERS: package.parameters}
     files |= {f"{symbol}{PROGRAM_SUFFIX}": program for symbol, program in package.programs.items()}
     metadata = asdict(package.metadata)
     described = {
@@ -120,7 +130,8 @@ def _write_tar(package: Package, file: io.BytesIO) -> None:
             tar.addfile(member, io.BytesIO(data))
 
 
-def _read_members(path: Path) -> dict[str, bytes]:
+def read_members(path: Path) -> dict[str, bytes]:
+    """The files of a tar; raises ProgramError."""
     try:
         with tarfile.open(path, "r:") as tar:
             return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}  # type: ignore[union-attr]
@@ -134,7 +145,7 @@ def _read_members(path: Path) -> dict[str, bytes]:
 
 def _read_description(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
     try:
-        described = json.loads(members.get(METADATA, b""))
+        described = json.loads(members.get(METADATA) or members.get(_FIRST_METADATA, b""))
     except ValueError:
         described = None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
@@ -144,7 +155,11 @@ def _read_description(path: Path, members: Mapping[str, bytes]) -> dict[str, Any
         raise ProgramError(f"{path}: the package has version {version}, this program reads version {FORMAT_VERSION};"
                            " compile the model again")  # fmt: skip
     checksums = described.get("checksums")
-    if not isinstance(checksums, dict) or LIBRARY not in checksums or not isinstance(described.get("metadata"), dict):
+    if (
+        not isinstance(checksums, dict)
+        or not checksums.keys() >= {LIBRARY, EXECUTOR, PARAMETERS}
+        or not isinstance(described.get("metadata"), dict)
+    ):
         raise ProgramError(f"{path}: {METADATA} is corrupted; compile the model again")
     if described.get("metadata_checksum") != _metadata_checksum(described["metadata"]):
         raise ProgramError(f"{path}: {METADATA} is corrupted (its checksum differs); copy or compile it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import tvm_ffi
 from tvm import relax
 
 from npu_backend.errors import ToolchainError
+from tvm_ext.generation import Built
 from tvm_ext.parts import CODEGEN
 
 Array = npt.NDArray[Any]
 HEADER = Path(__file__).with_name("carrier_relax.h")
 _CARRIER_OPTION = "carrier"
+_MAIN = "main"
 # TVM's exported library links what the emulator needs.
 _LINK_FLAGS = ("-pthread", "-lm")
 
@@ -35,8 +38,8 @@ def include_paths() -> Sequence[Path]:
     return [Path(path) for path in tvm_ffi.libinfo.include_paths()]
 
 
-def export_library(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], target: Path) -> None:
-    """Builds what is left for the host with LLVM and links it with `carrier` into the shared library `target`.
+def build(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], library: Path) -> Built:
+    """Builds what is left for the host with LLVM and links it with `carrier` into the shared library `library`.
 
     `symbols` are those of the partitions, which Relax knows itself. Raises ToolchainError when TVM's linker call fails.
     """
@@ -47,21 +50,24 @@ def export_library(module: tvm.IRModule, carrier: Path | None, symbols: Sequence
         module = module.without_attr("const_name_to_constant")
     executable = tvm.compile(module, target=_host_target())
     try:
-        executable.export_library(str(target), options=list(_LINK_FLAGS))
+        executable.export_library(str(library), options=list(_LINK_FLAGS))
     except RuntimeError as error:
         lines = str(error).strip().splitlines()
         reason = lines[-1] if lines else "no message"
         raise ToolchainError(
             f"TVM cannot link the library: {reason}; install g++ or clang++, or name one in the environment's CXX"
         ) from error
+    # The virtual machine's constants are in its library.
+    return Built(json.dumps({"executor": "relax.VirtualMachine", "function": _MAIN}).encode(),
+                 bytes(tvm.runtime.save_param_dict({})))  # fmt: skip
 
 
-def open_library(path: Path) -> Callable[[Sequence[Array]], list[Array]]:
+def open_library(library: Path, _: Built) -> Callable[[Sequence[Array]], list[Array]]:
     """The library's model as a function of its inputs in order, which gives its outputs in order."""
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
 
     def run(inputs: Sequence[Array]) -> list[Array]:
-        result = machine["main"](*[tvm.runtime.tensor(array) for array in inputs])
+        result = machine[_MAIN](*[tvm.runtime.tensor(array) for array in inputs])
         results = [result] if hasattr(result, "numpy") else list(result)
         return [value.numpy() for value in results]
 

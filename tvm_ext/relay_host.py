@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import tvm
 from tvm import relay
-from tvm.contrib.graph_executor import GraphModule
+from tvm.contrib import graph_executor
 
 from npu_backend.errors import ToolchainError
+from tvm_ext.generation import Built
 from tvm_ext.parts import CODEGEN
 
 Array = npt.NDArray[Any]
@@ -31,14 +31,9 @@ def include_paths() -> Sequence[Path]:
     return root / "include", root / "dlpack" / "include"
 
 
-@contextlib.contextmanager
-def carrying(carrier: Path, symbols: Sequence[str]) -> Iterator[None]:
-    """Inside, TVM builds partitions by linking `carrier`, which holds all of them by symbol."""
-    token = _carrier.set(tvm.runtime.load_static_library(str(carrier), list(symbols)))
-    try:
-        yield
-    finally:
-        _carrier.reset(token)
+def carry(carrier: Path, symbols: Sequence[str]) -> None:
+    """From here on TVM builds partitions by linking `carrier`, which holds all of them by symbol."""
+    _carrier.set(tvm.runtime.load_static_library(str(carrier), list(symbols)))
 
 
 def _codegen(_: relay.Function) -> tvm.runtime.Module:
@@ -55,27 +50,30 @@ tvm.register_func(f"relay.ext.{CODEGEN}", _codegen, override=True)
 tvm.register_func(f"relay.ext.{CODEGEN}.constant_updater", _no_constants, override=True)
 
 
-def export_library(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], target: Path) -> None:
-    """Builds what is left for the host with LLVM and links it with `carrier` into the shared library `target`.
+def build(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], library: Path) -> Built:
+    """Builds what is left for the host with LLVM and links it with `carrier` into the shared library `library`.
 
     Raises ToolchainError when TVM's linker call fails.
     """
-    with contextlib.nullcontext() if carrier is None else carrying(carrier, symbols):
-        with tvm.transform.PassContext(opt_level=3):
-            built = relay.build(module, target=tvm.target.Target(f"llvm -mtriple={_triple()}"))
-        try:
-            built.export_library(str(target), options=list(_LINK_FLAGS))
-        except RuntimeError as error:
-            lines = str(error).strip().splitlines()
-            reason = lines[-1] if lines else "no message"
-            raise ToolchainError(
-                f"TVM cannot link the library: {reason}; install g++ or clang++, or name one in the environment's CXX"
-            ) from error
+    if carrier is not None:
+        carry(carrier, symbols)
+    with tvm.transform.PassContext(opt_level=3):
+        built = relay.build(module, target=tvm.target.Target(f"llvm -mtriple={host_triple()}"))
+    try:
+        built.get_lib().export_library(str(library), options=list(_LINK_FLAGS))
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[-1] if lines else "no message"
+        raise ToolchainError(
+            f"TVM cannot link the library: {reason}; install g++ or clang++, or name one in the environment's CXX"
+        ) from error
+    return Built(built.get_graph_json().encode(), bytes(relay.save_param_dict(built.get_params())))
 
 
-def open_library(path: Path) -> Callable[[Sequence[Array]], list[Array]]:
+def open_library(library: Path, built: Built) -> Callable[[Sequence[Array]], list[Array]]:
     """The library's model as a function of its inputs in order, which gives its outputs in order."""
-    module = GraphModule(tvm.runtime.load_module(str(path))["default"](tvm.cpu()))
+    module = graph_executor.create(built.executor.decode(), tvm.runtime.load_module(str(library)), tvm.cpu())
+    module.load_params(built.parameters)
 
     def run(inputs: Sequence[Array]) -> list[Array]:
         for index, array in enumerate(inputs):
@@ -86,6 +84,6 @@ def open_library(path: Path) -> Callable[[Sequence[Array]], list[Array]]:
     return run
 
 
-def _triple() -> str:
+def host_triple() -> str:
     """The host's, which this build of LLVM does not know by itself."""
     return f"{platform.machine()}-linux-gnu"

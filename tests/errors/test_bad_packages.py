@@ -37,15 +37,15 @@ def test_corrupted_package(mistake: Mistake, package: Path, tmp_path: Folder, co
         data[len(data) // 2] ^= 0xFF
         _write(path, {**members, name: bytes(data)})
         message = mistake(command, path)
-        assert f"{path}: {name}" in message or "metadata.json" in message
+        assert f"{path}: {name}" in message or "npu.json" in message
 
 
 def test_package_of_another_version(mistake: Mistake, package: Path, tmp_path: Folder) -> None:
     path, members = tmp_path / "other.tar", _members(package)
-    described = json.loads(members["metadata.json"])
+    described = json.loads(members["npu.json"])
     described["format_version"] = 99
-    _write(path, {**members, "metadata.json": json.dumps(described).encode()})
-    assert "has version 99, this program reads version 1; compile the model again" in " ".join(
+    _write(path, {**members, "npu.json": json.dumps(described).encode()})
+    assert "has version 99, this program reads version 2; compile the model again" in " ".join(
         mistake("run", path).split()
     )
 
@@ -67,10 +67,10 @@ def test_package_of_another_processor(mistake: Mistake, package: Path, tmp_path:
 def test_changed_metadata(mistake: Mistake, package: Path, tmp_path: Folder, right: bytes, wrong: bytes) -> None:
     """Still JSON with every key, so that nothing but the checksum can tell."""
     path, members = tmp_path / "changed.tar", _members(package)
-    changed = members["metadata.json"].replace(right, wrong)
-    assert changed != members["metadata.json"]
-    _write(path, {**members, "metadata.json": changed})
-    assert "metadata.json is corrupted" in mistake("run", path)
+    changed = members["npu.json"].replace(right, wrong)
+    assert changed != members["npu.json"]
+    _write(path, {**members, "npu.json": changed})
+    assert "npu.json is corrupted" in mistake("run", path)
 
 
 def test_tar_of_something_else(mistake: Mistake, tmp_path: Folder) -> None:

@@ -39,9 +39,9 @@ import tvm
 from tvm import relax
 
 package, folder, array, result = sys.argv[1:]
-with tarfile.open(package) as tar, open(folder + "/lib.so", "wb") as library:
-    library.write(tar.extractfile("lib.so").read())
-machine = relax.VirtualMachine(tvm.runtime.load_module(folder + "/lib.so"), tvm.cpu())
+with tarfile.open(package) as tar, open(folder + "/mod.so", "wb") as library:
+    library.write(tar.extractfile("mod.so").read())
+machine = relax.VirtualMachine(tvm.runtime.load_module(folder + "/mod.so"), tvm.cpu())
 output = machine["main"](tvm.runtime.tensor(numpy.load(array)))
 numpy.save(result, output.numpy())
 """
@@ -183,8 +183,8 @@ def test_corrupted_member(conv, tmp_path):
 
 
 def test_missing_member(conv, tmp_path):
-    path = rewritten(conv[2], tmp_path / "bad.tar", lambda name, data: None if name == "lib.so" else data)
-    with pytest.raises(ProgramError, match=r"lacks lib.so"):
+    path = rewritten(conv[2], tmp_path / "bad.tar", lambda name, data: None if name == "mod.so" else data)
+    with pytest.raises(ProgramError, match=r"lacks mod.so"):
         read_package(path)
 
 
@@ -199,9 +199,9 @@ def test_other_archive(conv, tmp_path):
     [
         ("format_version", FORMAT_VERSION + 1, f"version {FORMAT_VERSION + 1}, this program reads version"),
         ("format", "other", "no package of this compiler"),
-        ("checksums", {}, "metadata.json is corrupted"),
-        ("metadata", {}, "metadata.json is corrupted"),
-        ("metadata", None, "metadata.json is corrupted"),
+        ("checksums", {}, "npu.json is corrupted"),
+        ("metadata", {}, "npu.json is corrupted"),
+        ("metadata", None, "npu.json is corrupted"),
     ],
 )
 def test_other_metadata(conv, tmp_path, key, value, message):

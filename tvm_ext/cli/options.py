@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 DEFAULT_MACHINE = "exynos2100"
 DEFAULT_STRATEGY = "stratum"
-_TARGET_OPTIONS = ("machine", "cores", "strategy", "spm-bytes")
+# What the target's text says of the NPU.
+TARGET_OPTIONS = {
+    "machine": "the machine: a name, or a TOML file",
+    "cores": "its first N cores",
+    "strategy": "how layers are divided",
+    "spm-bytes": "scratchpad of every core, instead of the machine's",
+}
 _SHAPE = re.compile(r"\s*,?\s*(?P<name>[^\s\[\]]+):\[(?P<extents>[^\]]*)\]\s*")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -54,17 +60,27 @@ class PlanOptions:
 
         Raises OptionError for options that do not exist or contradict one another, MachineError for the machine.
         """
-        from npu_backend.machine import load_machine
-        from npu_backend.strategies import strategy_named
-
         target = parse_target(self.target) if self.target is not None else {}
-        machine = load_machine(_agreed("machine", self.machine, target) or DEFAULT_MACHINE)
-        strategy = strategy_named(_agreed("strategy", self.strategy, target) or DEFAULT_STRATEGY)
-        cores = _integer("cores", _agreed("cores", self.cores, target))
-        spm_bytes = _integer("spm-bytes", _agreed("spm-bytes", self.spm_bytes, target))
-        machine = machine if cores is None else machine.take(cores)
-        machine = machine if spm_bytes is None else machine.with_spm_bytes(spm_bytes)
-        return Plan(machine, strategy, parse_shapes(self.shapes) if self.shapes is not None else {})
+        flags = (self.machine, self.cores, self.strategy, self.spm_bytes)
+        said = {name: _agreed(name, flag, target) for name, flag in zip(TARGET_OPTIONS, flags, strict=True)}
+        options = {name: value for name, value in said.items() if value is not None}
+        return plan_of_target(options, parse_shapes(self.shapes) if self.shapes is not None else {})
+
+
+def plan_of_target(options: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> Plan:
+    """The plan that options of the target make; raises OptionError and MachineError."""
+    from npu_backend.machine import load_machine
+    from npu_backend.strategies import strategy_named
+
+    for name, value in options.items():
+        if name not in TARGET_OPTIONS:
+            raise _unknown_option(f"-{name}={value}")
+    machine = load_machine(options.get("machine", DEFAULT_MACHINE))
+    strategy = strategy_named(options.get("strategy", DEFAULT_STRATEGY))
+    cores, spm_bytes = (_integer(name, options.get(name)) for name in ("cores", "spm-bytes"))
+    machine = machine if cores is None else machine.take(cores)
+    machine = machine if spm_bytes is None else machine.with_spm_bytes(spm_bytes)
+    return Plan(machine, strategy, shapes or {})
 
 
 def plan_options(command: Function) -> Function:
@@ -109,10 +125,14 @@ def parse_target(text: str) -> dict[str, str]:
 
 def _target_option(text: str, word: str) -> tuple[str, str]:
     key, equals, value = word.lstrip("-").partition("=")
-    if not word.startswith("-") or not equals or not value or key not in _TARGET_OPTIONS:
-        known = ", ".join(f"-{name}=" for name in _TARGET_OPTIONS)
-        raise _option_error(f"--target {text!r}: {word!r} is no option of npu; there are {known}")
+    if not word.startswith("-") or not equals or not value or key not in TARGET_OPTIONS:
+        raise _unknown_option(word, f"--target {text!r}: ")
     return key, value
+
+
+def _unknown_option(word: str, where: str = "") -> Exception:
+    known = ", ".join(f"-{name}=" for name in TARGET_OPTIONS)
+    return _option_error(f"{where}{word!r} is no option of npu; there are {known}")
 
 
 def parse_shapes(text: str) -> dict[str, tuple[int, ...]]:

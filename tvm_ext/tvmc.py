@@ -1,0 +1,238 @@
+"""The NPU in TVM's own command line: what `tvmc compile`, `run` and `tune-npu` do for ``--target "npu ..., llvm"``.
+
+All that this changes in tvmc is in `install`. Other targets are compiled as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.driver import tvmc
+from tvm.driver.tvmc import TVMCException, compiler, composite_target, frontends
+from tvm.driver.tvmc import model as tvmc_model
+from tvm.driver.tvmc import target as tvmc_target
+from tvm.rpc import server
+
+from npu_backend.errors import NpuError
+from npu_backend.program import Program
+from npu_backend.report.stages import program_text
+from tvm_ext.carrier import build_carrier
+from tvm_ext.cli.options import TARGET_OPTIONS, Plan, plan_of_target
+from tvm_ext.cli.session import ProgramCompiler
+from tvm_ext.driver import FrontEnd, import_model, metadata_of
+from tvm_ext.package import EXECUTOR, LIBRARY, PARAMETERS, Metadata, Package, read_members, write_package
+from tvm_ext.parts import CODEGEN
+from tvm_ext.relay_host import carry, host_triple
+
+# Attributes of a module that was read from an ONNX file: where that is, and the shapes given with it.
+_PATH, _SHAPES = "onnx_path", "onnx_shapes"
+# Transformations that tvmc makes before it divides a model, which would be made in vain.
+_TRANSFORMS = ("desired_layout", "mixed_precision")
+_PROGRAM_FORMAT = "npu"
+
+# The command line's target while a model is read: for the NPU it is imported our way, and at once.
+_target: ContextVar[str] = ContextVar("npu_target", default="")
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What belongs into the package that tvmc writes next; `folder` holds the carrier until then."""
+
+    metadata: Metadata
+    programs: Mapping[str, bytes]
+    folder: tempfile.TemporaryDirectory[str]
+
+
+_compiled: ContextVar[_Compiled | None] = ContextVar("npu_compiled", default=None)
+
+
+def install() -> None:
+    """Registers the target, and mends what of tvmc stands in its way."""
+    composite_target.REGISTERED_CODEGEN[CODEGEN] = {"config_key": None, "pass_pipeline": _partition}
+    tvmc_target._generate_codegen_args = _with_options(tvmc_target._generate_codegen_args)
+    tvmc_target._reconstruct_codegen_args = _with_given(tvmc_target._reconstruct_codegen_args)
+    frontends.OnnxFrontend.load = _loading(frontends.OnnxFrontend.load)
+    compiler.drive_compile = _driving(compiler.drive_compile)
+    compiler.compile_model = tvmc.compile = _compiling(compiler.compile_model)
+    compiler.target_from_cli = _on_this_host(compiler.target_from_cli)
+    tvmc_model.TVMCModel.export_package = _exporting(tvmc_model.TVMCModel.export_package)
+    server._server_env = _loading_modules(server._server_env)
+
+
+def _partition(module: tvm.IRModule, params: object = None, mod_name: str = "default", **options: str) -> tvm.IRModule:
+    """tvmc's hook for a target beside its own: the module with calls of the NPU's programs."""
+    del params, mod_name
+    try:
+        start = time.perf_counter()
+        plan = plan_of_target(options)
+        front = _front_end(module, plan)
+        _compiled.set(_compile(front, plan, start))
+    except NpuError as error:
+        raise TVMCException(str(error)) from error
+    return front.partitioned.module
+
+
+def _front_end(module: tvm.IRModule, plan: Plan) -> FrontEnd:
+    attributes = module.attrs
+    if attributes is None or _PATH not in attributes.keys():  # noqa: SIM118
+        raise TVMCException("the NPU takes models from ONNX files only: TVM's form of another kind of file does not"
+                            " tell their operators; export the model to ONNX")  # fmt: skip
+    shapes = {name: tuple(shape) for name, shape in json.loads(str(attributes[_SHAPES])).items()}
+    return import_model(str(attributes[_PATH]), shapes, computes_float=plan.machine.computes_float)
+
+
+def _compile(front: FrontEnd, plan: Plan, start: float) -> _Compiled:
+    compile_graph = ProgramCompiler(plan, lambda *_: None)
+    programs = {symbol: compile_graph(graph) for symbol, graph in front.partitioned.graphs.items()}
+    folder = tempfile.TemporaryDirectory(prefix="npu_tvmc.")
+    if programs:
+        carry(build_carrier(programs, Path(folder.name)), list(programs))
+    metadata = metadata_of(front, machine=plan.machine.name, cores=len(plan.machine.cores),
+                           strategy=plan.strategy.name, seconds=time.perf_counter() - start)  # fmt: skip
+    return _Compiled(metadata, programs, folder)
+
+
+def _is_ours(target: str | None) -> bool:
+    return target is not None and any(part.split()[:1] == [CODEGEN] for part in target.split(","))
+
+
+def _driving(drive: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(drive)
+    def driving(args: argparse.Namespace) -> int:
+        token = _target.set(args.target or "")
+        try:
+            return drive(args)
+        finally:
+            _target.reset(token)
+
+    return driving
+
+
+def _loading(load: Callable[..., Any]) -> Callable[..., Any]:
+    """The module says which file it is of. On the command line of the NPU, TVM's importer need not run at all."""
+
+    @functools.wraps(load)
+    def loading(self: Any, path: str, shape_dict: Mapping[str, Sequence[int]] | None = None, **options: Any) -> Any:
+        if _is_ours(_target.get()):
+            module, params = tvm.IRModule.from_expr(tvm.relay.Function([], tvm.relay.Tuple([]))), {}
+        else:
+            module, params = load(self, path, shape_dict, **options)
+        shapes = {name: [int(extent) for extent in shape] for name, shape in (shape_dict or {}).items()}
+        for name, text in ((_PATH, str(Path(path).resolve())), (_SHAPES, json.dumps(shapes))):
+            module = module.with_attr(name, tvm.runtime.String(text))
+        return module, params
+
+    return loading
+
+
+def _compiling(compile_model: Callable[..., Any]) -> Callable[..., Any]:
+    """For the NPU, options that would be without effect are refused, and its disassembly can be dumped."""
+
+    @functools.wraps(compile_model)
+    def compiling(model: Any, target: str, *positional: Any, **options: Any) -> Any:
+        if not _is_ours(target):
+            return compile_model(model, target, *positional, **options)
+        useless = [f"--{name.replace('_', '-')}" for name in _TRANSFORMS if options.get(name)]
+        if useless:
+            raise TVMCException(f"{', '.join(useless)}: the NPU is given the ONNX file as it is; leave this out")
+        if options.get("use_vm") or options.get("output_format", "so") != "so":
+            raise TVMCException("the NPU's package is one of the graph executor with a shared library:"
+                                " leave out use_vm, and --output-format")  # fmt: skip
+        formats = options.get("dump_code") or []
+        formats = [formats] if isinstance(formats, str) else list(formats)
+        kept = [each for each in formats if each != _PROGRAM_FORMAT]
+        try:
+            package = compile_model(model, target, *positional, **{**options, "dump_code": kept})
+        except tvm.TVMError as error:
+            if "does not support GetSource" not in str(error):
+                raise
+            raise TVMCException(f"--dump-code {','.join(kept)}: there is no code for the host beside the NPU's, which"
+                                f" is {_PROGRAM_FORMAT}") from error  # fmt: skip
+        compiled = _compiled.get()
+        if _PROGRAM_FORMAT in formats and compiled is not None:
+            texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
+            compiler.save_dumps(package.package_path, {_PROGRAM_FORMAT: "".join(texts)})
+        return package
+
+    return compiling
+
+
+def _exporting(export: Callable[..., str]) -> Callable[..., str]:
+    """tvmc's package, and in it the NPU's programs and what they were made of."""
+
+    @functools.wraps(export)
+    def exporting(self: Any, factory: Any, *positional: Any, **options: Any) -> str:
+        path, compiled = export(self, factory, *positional, **options), _compiled.get()
+        if compiled is None:
+            return path
+        members = read_members(Path(path))
+        write_package(Package(replace(compiled.metadata, model=Path(path).stem), members[LIBRARY], members[EXECUTOR],
+                              members[PARAMETERS], compiled.programs), path)  # fmt: skip
+        compiled.folder.cleanup()
+        return path
+
+    return exporting
+
+
+def _on_this_host(target_from_cli: Callable[..., Any]) -> Callable[..., Any]:
+    """hhb-tvm's LLVM takes a RISC-V for the host: beside the NPU, `llvm` without a triple is this machine."""
+
+    @functools.wraps(target_from_cli)
+    def on_this_host(target: str, *positional: Any, **options: Any) -> Any:
+        if _is_ours(target) and "-mtriple" not in target:
+            parts = [part.strip() for part in target.split(",")]
+            target = ", ".join(f"{part} -mtriple={host_triple()}" if part.split()[:1] == ["llvm"] else part
+                               for part in parts)  # fmt: skip
+        return target_from_cli(target, *positional, **options)
+
+    return on_this_host
+
+
+def _with_options(generate: Callable[..., None]) -> Callable[..., None]:
+    """``--target-npu-cores 3`` beside ``-cores=3`` in the target's text."""
+
+    @functools.wraps(generate)
+    def with_options(parser: argparse.ArgumentParser, name: str) -> None:
+        if name != CODEGEN:
+            generate(parser, name)
+            return
+        group = parser.add_argument_group(f"target {CODEGEN}")
+        for option, meaning in TARGET_OPTIONS.items():
+            group.add_argument(f"--target-{CODEGEN}-{option}", help=meaning)
+
+    return with_options
+
+
+def _with_given(reconstruct: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    @functools.wraps(reconstruct)
+    def with_given(args: argparse.Namespace, name: str) -> dict[str, Any]:
+        if name != CODEGEN:
+            return reconstruct(args, name)
+        given = {option: getattr(args, f"target_{CODEGEN}_{option.replace('-', '_')}", None)
+                 for option in TARGET_OPTIONS}  # fmt: skip
+        return {option: value for option, value in given.items() if value is not None}
+
+    return with_given
+
+
+def _loading_modules(environment: Callable[..., Any]) -> Callable[..., Any]:
+    """hhb-tvm's runtime passes two arguments more than the function takes that `tvmc run` loads a module by."""
+
+    @functools.wraps(environment)
+    def loading_modules(*positional: Any, **options: Any) -> Any:
+        folder = environment(*positional, **options)
+        load = tvm.get_global_func("tvm.rpc.server.load_module")
+        tvm.register_func("tvm.rpc.server.load_module", lambda name, *_: load(name), override=True)
+        return folder
+
+    return loading_modules

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 3
+ISA_VERSION = 4
 
 # Output channels are packed in blocks of this many, and convolution weights in groups of this many input channels.
 CHANNEL_BLOCK = 16
@@ -364,6 +364,24 @@ FORMATS: tuple[Format, ...] = (
         """), "local response normalisation along every line: x / (bias + alpha / size * sum of squares) ** beta"),
     Format("GATHER", 25, Engine.VECTOR, parse_fields("u32 input\n u32 reserved" + _ROWS),
            "the positions that indices name, along one axis; an index out of range traps"),
+    Format("KERNEL", 26, Engine.VECTOR, parse_fields("""
+        u32 kernel              index in the section KERNEL
+        u32 operand_count       the inputs, then the output
+        u32 operand0
+        u32 operand1
+        u32 operand2
+        u32 operand3
+        u32 operand4
+        u32 operand5
+        u32 operand6
+        u32 operand7
+        u32 run_bytes[8]        contiguous bytes of each operand that are touched; 0 where none is
+        u32 counts[32]          four an operand
+        u32 strides[32]         bytes
+        u64 simple_bytes        of operations, each with the bytes of its data type
+        u64 special_bytes       of divisions, roots, exponentials and the like
+        u64 access_bytes        loaded and stored
+        """), "a native function, which the program's owner binds, on operands in the scratchpad"),
     Format("LOAD_ROWS", 30, Engine.LOAD, parse_fields("u64 dram  byte offset in the DRAM image" + _ROWS),
            "GATHER of what lies in DRAM: only the rows that are named are moved"),
     Format("LOAD_MULTICAST", 31, Engine.LOAD, parse_fields(_TRANSFER + _GROUP),

@@ -17,7 +17,7 @@ from typing import Any
 from npu_backend.errors import ProgramError
 from npu_backend.isa import DATA_TYPES, ISA_VERSION, DataType, Engine, Field, parse_fields
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MAGIC = int.from_bytes(b"NPUP", "little")
 DRAM_NODE = 0xFFFFFFFF
 MAX_RANK = 6
@@ -38,6 +38,7 @@ class Section(IntEnum):
     ORIGIN = 10
     NAMES = 11
     METADATA = 12
+    KERNEL = 13
 
 
 RECORDS: Mapping[str, tuple[Field, ...]] = {
@@ -120,6 +121,7 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
         u64 bytes
     """),
     "origin": parse_fields("u32 name  offset in NAMES of the operator's ONNX node"),
+    "kernel": parse_fields("u32 name  offset in NAMES of the native function's symbol"),
 }
 
 _CODES = {"u32": "I", "i32": "i", "f32": "f", "u64": "Q", "f64": "d"}
@@ -131,6 +133,7 @@ _ALIGNMENT = 64
 _RECORD_OF = {
     Section.MACHINE: "machine", Section.CORE: "core", Section.RESOURCE: "resource", Section.PATH: "path",
     Section.PATH_STEP: "path_step", Section.PORT: "port", Section.STREAM: "stream", Section.ORIGIN: "origin",
+    Section.KERNEL: "kernel",
 }  # fmt: skip
 
 Record = Mapping[str, Any]
@@ -150,7 +153,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled graph: machine records, per-core per-engine code, initial DRAM bytes, ports, origins, metadata."""
+    """A compiled graph: machine records, per-core per-engine code, initial DRAM bytes, ports, origins, metadata.
+
+    `kernels`: symbols of the native functions that it calls, which are not in the file.
+    """
 
     machine: Record
     cores: tuple[Record, ...]
@@ -162,6 +168,7 @@ class Program:
     constants: bytes
     origins: tuple[str, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The file's bytes; deterministic for equal programs."""
@@ -220,6 +227,7 @@ class _Writer:
             (Section.PORT, [self._port(port) for port in program.ports]),
             (Section.STREAM, streams),
             (Section.ORIGIN, [{"name": self.name(text)} for text in program.origins]),
+            (Section.KERNEL, [{"name": self.name(text)} for text in program.kernels]),
         ]
         packed = [(kind, (len(rows), b"".join(pack(_RECORD_OF[kind], row) for row in rows))) for kind, rows in records]
         steps = struct.pack(f"<{len(program.path_steps)}I", *program.path_steps)
@@ -309,6 +317,7 @@ class _Reader:
             constants=self.section(Section.CONSTANTS),
             origins=tuple(text(row["name"]) for row in self.records(Section.ORIGIN)),
             metadata=json.loads(self.section(Section.METADATA)),
+            kernels=tuple(text(row["name"]) for row in self.records(Section.KERNEL)),
         )  # fmt: skip
 
 

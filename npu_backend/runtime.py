@@ -25,7 +25,7 @@ from npu_backend.isa import DataType
 from npu_backend.program import MAX_RANK
 from npu_backend.toolchain import emulator_library
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 KERNELS: Mapping[str, int] = {"auto": 0, "portable": 1, "avx2": 2, "avx512": 3}
 
 Array = npt.NDArray[Any]
@@ -71,6 +71,9 @@ _SIGNATURES: Mapping[str, tuple[Any, list[Any]]] = {
     "npu_port_count": (c_uint32, [c_void_p]),
     "npu_port": (c_int, [c_void_p, c_uint32, POINTER(_PortInfo)]),
     "npu_run": (c_int, [c_void_p, POINTER(_RunOptions), POINTER(c_void_p), POINTER(c_void_p), POINTER(_Message)]),
+    "npu_kernel_count": (c_uint32, [c_void_p]),
+    "npu_kernel_symbol": (c_char_p, [c_void_p, c_uint32]),
+    "npu_bind_kernel": (c_int, [c_void_p, c_uint32, c_void_p]),
     "npu_time": (c_int, [c_void_p, POINTER(_Timing), POINTER(_Message)]),
     "npu_instruction_ns": (c_int, [c_char_p, c_char_p, c_uint64, POINTER(c_double), POINTER(_Message)]),
     "npu_burst_bytes": (c_uint64, [c_char_p, c_uint64, c_uint64]),
@@ -167,8 +170,12 @@ class Emulator:
     Different emulators may be used from different threads at once; runs of one emulator follow each other.
     """
 
-    def __init__(self, program: bytes, *, library: Library | None = None) -> None:
-        """Validates and copies the program. Raises ProgramError when it is refused."""
+    def __init__(self, program: bytes, *, library: Library | None = None, kernels: ctypes.CDLL | None = None) -> None:
+        """Validates and copies the program, and binds its kernels to functions of the library `kernels`.
+
+        By default they are looked for in `library`, which a package's are in; what is not found stays unbound, which
+        only a run minds. Raises ProgramError when the program is refused.
+        """
         self._functions = (library or default_library()).functions
         self._lock = threading.Lock()
         self._handle: c_void_p | None = c_void_p()
@@ -177,8 +184,17 @@ class Emulator:
         if status != _OK:
             self._handle = None
             raise _error(status, message)
+        self._bind(kernels or (library.functions if library is not None else None))
         count = self._functions.npu_port_count(self._handle)
         self.ports = tuple(self._port(index) for index in range(count))
+
+    def _bind(self, kernels: ctypes.CDLL | None) -> None:
+        self._kernels = kernels  # keeps it loaded
+        for index in range(self._functions.npu_kernel_count(self._handle) if kernels is not None else 0):
+            symbol = self._functions.npu_kernel_symbol(self._handle, index).decode()
+            function = getattr(kernels, symbol, None)
+            if function is not None:
+                self._functions.npu_bind_kernel(self._handle, index, ctypes.cast(function, c_void_p))
 
     def _port(self, index: int) -> PortInfo:
         info = _PortInfo()

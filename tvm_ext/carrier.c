@@ -1,7 +1,8 @@
 /* Programs inside a TVM library: the bytes of each, and the function by which TVM's runtime calls it.
  *
  * NPU_CARRIER_PROGRAMS names a file of lines PROGRAM(symbol, "program file"). The programs' bytes are put in by the
- * assembler; each is opened at its first call, and calls of one program follow each other.
+ * assembler; each is opened at its first call, and calls of one program follow each other. NPU_CARRIER_KERNELS names one
+ * of lines KERNEL(symbol), the native functions that the programs call.
  *
  * NPU_CARRIER_ABI names the header of a generation of TVM: npu_arguments, set_error, tensor_of and ENTRY.
  */
@@ -16,6 +17,30 @@
 
 #define MAX_PORTS 256
 #define MAX_THREADS 1024
+
+#define KERNEL(symbol) NPU_API int32_t symbol(void *const *operands);
+#include NPU_CARRIER_KERNELS
+#undef KERNEL
+
+static const struct {
+    const char *symbol;
+    npu_kernel_function function;
+} kernels[] = {
+#define KERNEL(symbol) {#symbol, symbol},
+#include NPU_CARRIER_KERNELS
+#undef KERNEL
+    {NULL, NULL},
+};
+
+static void bind_kernels(npu_program *program) {
+    for (uint32_t index = 0; index < npu_kernel_count(program); index++) {
+        for (size_t known = 0; kernels[known].symbol; known++) {
+            if (strcmp(kernels[known].symbol, npu_kernel_symbol(program, index)) == 0) {
+                npu_bind_kernel(program, index, kernels[known].function);
+            }
+        }
+    }
+}
 
 typedef struct {
     const char *symbol;
@@ -81,9 +106,11 @@ static int run_locked(npu_carried *carried, npu_arguments args, int32_t count) {
     const void *inputs[MAX_PORTS];
     void *outputs[MAX_PORTS];
     uint32_t input_count = 0, output_count = 0;
-    if (!carried->program &&
-        npu_open(carried->data, (uint64_t)(carried->end - carried->data), &carried->program, &message) != NPU_OK) {
-        return raise_error(carried, message.text);
+    if (!carried->program) {
+        if (npu_open(carried->data, (uint64_t)(carried->end - carried->data), &carried->program, &message) != NPU_OK) {
+            return raise_error(carried, message.text);
+        }
+        bind_kernels(carried->program);
     }
     if (count < 0 || (uint32_t)count != npu_port_count(carried->program) || count > MAX_PORTS) {
         snprintf(message.text, sizeof message.text, "%d tensors passed, the program has %u ports", (int)count,

@@ -1,8 +1,8 @@
-"""Programs as one static library that TVM links into its exported module: bytes, entry points and the emulator."""
+"""Programs as one static library that TVM links into its exported module: bytes, entry points, kernels, emulator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import npu_backend.toolchain as toolchain
@@ -13,10 +13,12 @@ _EMULATOR = Path(toolchain.__file__).parent / "emulator"
 _FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
 
 
-def build_carrier(programs: Mapping[str, bytes], folder: Path) -> Path:
+def build_carrier(programs: Mapping[str, bytes], folder: Path, kernels: Sequence[str] = (),
+                  kernel_objects: Sequence[Path] = ()) -> Path:  # fmt: skip
     """An object file in `folder` by which TVM calls every program under its symbol, emulator included.
 
-    Raises ToolchainError without a C compiler.
+    `kernels`: symbols of the native functions that the programs call, which `kernel_objects` define. Raises
+    ToolchainError without a C compiler.
     """
     lines = []
     for symbol, program in programs.items():
@@ -24,13 +26,15 @@ def build_carrier(programs: Mapping[str, bytes], folder: Path) -> Path:
         path.write_bytes(program)
         lines.append(f'PROGRAM({symbol}, "{path.name}")\n')
     (folder / "programs.h").write_text("".join(lines))
-    compiler = toolchain.find_compiler()
+    (folder / "kernels.h").write_text("".join(f"KERNEL({symbol})\n" for symbol in kernels))
+    compiler, abi = toolchain.find_compiler(), host().HEADER
     carrier, combined = folder / "carrier.o", folder / "npu.o"
-    abi = host().HEADER
     includes = [f"-I{path}" for path in (*host().include_paths(), abi.parent, _EMULATOR, folder)]
+    defines = {"ABI": abi.name, "PROGRAMS": "programs.h", "KERNELS": "kernels.h"}
     # The assembler looks for the programs where -Wa,-I says: their path may hold any character.
-    toolchain.run_compiler([*compiler, *_FLAGS, *includes, f"-Wa,-I{folder}", '-DNPU_CARRIER_PROGRAMS="programs.h"',
-                            f'-DNPU_CARRIER_ABI="{abi.name}"', "-c", str(_SOURCE), "-o", str(carrier)])  # fmt: skip
-    toolchain.run_compiler([*compiler, "-r", "-nostdlib", "-o", str(combined), str(carrier),
+    toolchain.run_compiler([*compiler, *_FLAGS, *includes, f"-Wa,-I{folder}",
+                            *(f'-DNPU_CARRIER_{name}="{value}"' for name, value in defines.items()),
+                            "-c", str(_SOURCE), "-o", str(carrier)])  # fmt: skip
+    toolchain.run_compiler([*compiler, "-r", "-nostdlib", "-o", str(combined), str(carrier), *map(str, kernel_objects),
                             str(toolchain.emulator_object())])  # fmt: skip
     return combined

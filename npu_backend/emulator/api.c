@@ -60,6 +60,7 @@ void npu_close(npu_program *program) {
     free(program->path_table);
     free(program->path_is_used);
     free(program->spm_peak_bytes);
+    free(program->functions);
     free(program->file);
     free(program);
 }

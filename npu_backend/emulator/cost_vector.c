@@ -22,6 +22,7 @@
  *   NORMALIZE   s for the mean, 4 for the variance, 4 to scale; 4 a line
  *   LRN         4 for the square, 4 for each of `size` taps, 4 for the power, 4 to scale
  *   GATHER      b an element moved, 4 an index
+ *   KERNEL      b an operation, 8b a division, root or exponential; or b an element loaded or stored, if that is more
  */
 #include "cost.h"
 #include "internal.h"
@@ -245,6 +246,15 @@ static double lrn_cycles(const npu_record_core *core, const npu_instruction *ins
     return line_cycles(core, cost, (const npu_reduce *)(const void *)op, 4.0 * ((double)op->size + 3), 0, 0);
 }
 
+/* Its loads and stores are counted one by one: how they lie in words is the native code's. */
+static double kernel_cycles(const npu_record_core *core, const npu_instruction *instruction, npu_cost *cost) {
+    const npu_kernel *op = (const npu_kernel *)(const void *)instruction;
+    double lanes = (double)op->simple_bytes + (double)POLYNOMIAL_STEPS * (double)op->special_bytes;
+    double access = npu_ceil_divide((double)op->access_bytes, core->vector_lanes);
+    double cycles = vector_cycles(core, cost, lanes, NULL, 0), least = access + core->vector_fill_cycles;
+    return cycles > least ? cycles : least;
+}
+
 npu_vector_cost npu_vector_cost_of(uint32_t opcode) {
     switch (opcode) {
     case NPU_OP_POOL: return pool_cycles;
@@ -263,6 +273,7 @@ npu_vector_cost npu_vector_cost_of(uint32_t opcode) {
     case NPU_OP_ARGREDUCE: return argreduce_cycles;
     case NPU_OP_LRN: return lrn_cycles;
     case NPU_OP_GATHER: return gather_cycles;
+    case NPU_OP_KERNEL: return kernel_cycles;
     default: return NULL;
     }
 }

@@ -3,7 +3,7 @@
  * program.c, records.c, validate*.c, multicast.c  bytes to a validated npu_program
  * region*.c, overlap.c  bytes an instruction touches
  * interpret.c, traps.c, check*.c    meaning                             ports.c     tensors in and out
- * execute.c, conv*.c, depthwise*.c, gather.c, matmul*.c, vector_*.c  kernels  diagnose.c  messages
+ * execute.c, kernel.c, conv*.c, depthwise*.c, gather.c, matmul*.c, vector_*.c  kernels  diagnose.c  messages
  * cost*.c, flow*.c, routes.c, timing*.c  time                               api.c       the public functions
  */
 #ifndef NPU_INTERNAL_H
@@ -21,6 +21,7 @@
 /* Scratchpads are followed by this many readable bytes, so that a vector load of the last element stays in bounds. */
 #define NPU_SPM_SLACK_BYTES 64u
 #define NPU_MAX_REGIONS 8
+#define NPU_KERNEL_OPERANDS 8u
 #define NPU_NOBODY 0xFFFFFFFFu /* no core, stream, path or group */
 #define NPU_RESIZE_TAP_BYTES 8u /* of the tables of a RESIZE */
 
@@ -68,6 +69,9 @@ struct npu_program {
     uint32_t port_count;
     const npu_record_origin *origins;
     uint32_t origin_count;
+    const npu_record_kernel *kernels;
+    uint32_t kernel_count;
+    npu_kernel_function *functions; /* kernel_count, NULL where none is bound yet */
     const char *names; /* zero-terminated strings; ends in a zero byte */
     uint64_t names_bytes;
     const uint8_t *constants; /* the first bytes of the DRAM image; no instruction writes them */
@@ -194,6 +198,9 @@ npu_status npu_check_data(const npu_program *program, const npu_stream *stream, 
                           npu_message *message);
 npu_status npu_say_trap(const npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
                         npu_status status, npu_message *message);
+/* A native function on its operands (kernel.c). */
+npu_status npu_execute_kernel(const npu_program *program, const npu_stream *stream, const npu_instruction *instruction,
+                              npu_message *message);
 /* Any transfer (transfer.c). */
 npu_status npu_transfer(npu_program *program, uint32_t core, const npu_instruction *instruction);
 

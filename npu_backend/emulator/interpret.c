@@ -39,6 +39,9 @@ npu_status npu_execute_step(npu_program *program, const npu_stream *stream, cons
     if (status != NPU_OK) {
         return status;
     }
+    if (instruction->opcode == NPU_OP_KERNEL) {
+        return npu_execute_kernel(program, stream, instruction, message);
+    }
     status = stream->engine < NPU_ENGINE_MATRIX
                  ? npu_transfer(program, stream->core, instruction)
                  : npu_execute_instruction(instruction, program->spm[stream->core], scratch, level);

@@ -11,7 +11,7 @@
 
 #include "npu_format.h"
 
-#define NPU_ABI_VERSION 2u
+#define NPU_ABI_VERSION 3u
 #define NPU_MESSAGE_BYTES 1024
 
 #if defined(__GNUC__)
@@ -100,6 +100,15 @@ NPU_API npu_status npu_port(const npu_program *program, uint32_t index, npu_port
  * thread whatever `threads` says. */
 NPU_API npu_status npu_run(npu_program *program, const npu_run_options *options, const void *const *inputs,
                            void *const *outputs, npu_message *message);
+
+/* The native functions that a program calls, by number below npu_kernel_count. The file only names them: whoever runs the
+ * program binds them first; its time needs none. A function gets the addresses of its operands' first elements, the
+ * output's last, and returns 0. Several threads may call it at once. It must touch no bytes but those that the KERNEL
+ * instructions say, which only its maker can promise. */
+typedef int32_t (*npu_kernel_function)(void *const *operands);
+NPU_API uint32_t npu_kernel_count(const npu_program *program);
+NPU_API const char *npu_kernel_symbol(const npu_program *program, uint32_t kernel); /* NULL: there is no such */
+NPU_API npu_status npu_bind_kernel(npu_program *program, uint32_t kernel, npu_kernel_function function);
 
 NPU_API npu_status npu_time(const npu_program *program, npu_timing *timing, npu_message *message);
 

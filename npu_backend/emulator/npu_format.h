@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define NPU_MAGIC 1347768398u
-#define NPU_FORMAT_VERSION 3u
-#define NPU_ISA_VERSION 3u
+#define NPU_FORMAT_VERSION 4u
+#define NPU_ISA_VERSION 4u
 #define NPU_CHANNEL_BLOCK 16u
 #define NPU_WEIGHT_CHUNK 64u
 #define NPU_WEIGHT_GROUP 4u
@@ -157,7 +157,8 @@ enum {
     NPU_SECTION_ORIGIN = 10,
     NPU_SECTION_NAMES = 11,
     NPU_SECTION_METADATA = 12,
-    NPU_SECTION_COUNT = 12
+    NPU_SECTION_KERNEL = 13,
+    NPU_SECTION_COUNT = 13
 };
 
 typedef struct {
@@ -253,6 +254,10 @@ typedef struct {
     uint32_t name; /* offset in NAMES of the operator's ONNX node */
 } npu_record_origin;
 
+typedef struct {
+    uint32_t name; /* offset in NAMES of the native function's symbol */
+} npu_record_kernel;
+
 enum {
     NPU_OP_WAIT = 1,
     NPU_OP_SIGNAL = 2,
@@ -278,6 +283,7 @@ enum {
     NPU_OP_ARGREDUCE = 23,
     NPU_OP_LRN = 24,
     NPU_OP_GATHER = 25,
+    NPU_OP_KERNEL = 26,
     NPU_OP_LOAD_ROWS = 30,
     NPU_OP_LOAD_MULTICAST = 31,
     NPU_OP_SEND_MULTICAST = 32,
@@ -759,6 +765,27 @@ typedef struct {
     uint32_t output_strides[3]; /* bytes */
 } npu_gather;
 
+/* a native function, which the program's owner binds, on operands in the scratchpad */
+typedef struct {
+    npu_instruction head;
+    uint32_t kernel; /* index in the section KERNEL */
+    uint32_t operand_count; /* the inputs, then the output */
+    uint32_t operand0;
+    uint32_t operand1;
+    uint32_t operand2;
+    uint32_t operand3;
+    uint32_t operand4;
+    uint32_t operand5;
+    uint32_t operand6;
+    uint32_t operand7;
+    uint32_t run_bytes[8]; /* contiguous bytes of each operand that are touched; 0 where none is */
+    uint32_t counts[32]; /* four an operand */
+    uint32_t strides[32]; /* bytes */
+    uint64_t simple_bytes; /* of operations, each with the bytes of its data type */
+    uint64_t special_bytes; /* of divisions, roots, exponentials and the like */
+    uint64_t access_bytes; /* loaded and stored */
+} npu_kernel;
+
 /* GATHER of what lies in DRAM: only the rows that are named are moved */
 typedef struct {
     npu_instruction head;
@@ -830,6 +857,7 @@ typedef struct {
     X(ARGREDUCE, argreduce, 4) \
     X(LRN, lrn, 4) \
     X(GATHER, gather, 4) \
+    X(KERNEL, kernel, 4) \
     X(LOAD_ROWS, load_rows, 0) \
     X(LOAD_MULTICAST, load_multicast, 0) \
     X(SEND_MULTICAST, send_multicast, 2)

@@ -31,6 +31,7 @@ static const struct {
     [NPU_SECTION_ORIGIN] = {"ORIGIN", sizeof(npu_record_origin)},
     [NPU_SECTION_NAMES] = {"NAMES", 1},
     [NPU_SECTION_METADATA] = {"METADATA", 1},
+    [NPU_SECTION_KERNEL] = {"KERNEL", sizeof(npu_record_kernel)},
 };
 
 static npu_status check_frame(const uint8_t *data, uint64_t bytes, npu_message *message) {
@@ -136,6 +137,12 @@ static npu_status attach_sections(npu_program *program, const section *sections,
     program->port_count = records_in(&sections[NPU_SECTION_PORT]);
     program->origins = (const void *)sections[NPU_SECTION_ORIGIN].data;
     program->origin_count = records_in(&sections[NPU_SECTION_ORIGIN]);
+    program->kernels = (const void *)sections[NPU_SECTION_KERNEL].data;
+    program->kernel_count = records_in(&sections[NPU_SECTION_KERNEL]);
+    program->functions = calloc((size_t)program->kernel_count + 1, sizeof *program->functions);
+    if (program->functions == NULL) {
+        return npu_fail(message, NPU_OUT_OF_MEMORY, "no memory for %u kernels", program->kernel_count);
+    }
     program->names = (const char *)sections[NPU_SECTION_NAMES].data;
     program->names_bytes = sections[NPU_SECTION_NAMES].bytes;
     program->constants = sections[NPU_SECTION_CONSTANTS].data;

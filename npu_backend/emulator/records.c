@@ -185,6 +185,11 @@ npu_status npu_validate_records(const npu_program *program, npu_message *message
             status = npu_fail(message, NPU_BAD_PROGRAM, "origin %u: its name is outside NAMES", i);
         }
     }
+    for (uint32_t i = 0; status == NPU_OK && i < program->kernel_count; ++i) {
+        if (!name_is_valid(program, program->kernels[i].name)) {
+            status = npu_fail(message, NPU_BAD_PROGRAM, "kernel %u: its name is outside NAMES", i);
+        }
+    }
     return status;
 }
 

@@ -275,6 +275,16 @@ static void add_transfer(region_list *list, const npu_instruction *head) {
     add_strided(list, op->spm, op->run_bytes, op->counts, op->spm_strides, 4, !is_store);
 }
 
+static void add_kernel(region_list *list, const npu_kernel *op) {
+    const uint32_t *addresses = &op->operand0;
+    for (uint32_t i = 0; i < op->operand_count && i < NPU_KERNEL_OPERANDS; ++i) {
+        if (op->run_bytes[i] > 0) {
+            add_strided(list, addresses[i], op->run_bytes[i], op->counts + 4 * (size_t)i, op->strides + 4 * (size_t)i, 4,
+                        i + 1 == op->operand_count);
+        }
+    }
+}
+
 static void add_vector(region_list *list, const npu_instruction *head) {
     const void *op = head;
     const npu_table *elements = op;
@@ -324,6 +334,9 @@ static void add_vector(region_list *list, const npu_instruction *head) {
     case NPU_OP_NORMALIZE:
     case NPU_OP_LRN:
         add_lines(list, op, 0);
+        break;
+    case NPU_OP_KERNEL:
+        add_kernel(list, op);
         break;
     case NPU_OP_GATHER:
         add_rows(list, op, ((const npu_gather *)op)->input, NPU_SPACE_SPM);

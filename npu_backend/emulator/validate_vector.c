@@ -130,6 +130,23 @@ static int check_lrn(const context *at, const npu_lrn *op) {
     return check_lines(at, (const npu_reduce *)(const void *)op) && between(at, "size", op->size, 1, MAX_KERNEL);
 }
 
+/* The output, which comes last, is written whole and nothing else is; addresses count even where no byte is read. */
+static int check_kernel(const context *at, const npu_kernel *op) {
+    const uint32_t *addresses = &op->operand0;
+    if (!between(at, "kernel", op->kernel, 0, (int64_t)at->program->kernel_count - 1) ||
+        !between(at, "operand_count", op->operand_count, 1, NPU_KERNEL_OPERANDS) ||
+        !between(at, "run_bytes", op->run_bytes[op->operand_count - 1], 1, UINT32_MAX)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < op->operand_count; ++i) {
+        if (!counts_are_positive(at, op->counts + 4 * (size_t)i, 4) ||
+            !between(at, "operand", addresses[i], 0, (int64_t)at->program->cores[at->stream->core].spm_bytes)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 int npu_check_vector(const context *at) {
     const void *op = at->instruction;
     switch (at->instruction->opcode) {
@@ -165,6 +182,8 @@ int npu_check_vector(const context *at) {
         return check_argreduce(at, op);
     case NPU_OP_LRN:
         return check_lrn(at, op);
+    case NPU_OP_KERNEL:
+        return check_kernel(at, op);
     default:
         return refuse(at, "is not validated"); /* unreachable: the opcode is in the table */
     }

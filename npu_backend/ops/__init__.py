@@ -10,6 +10,7 @@ from npu_backend.ops import (
     conversion,
     dense,
     gather,
+    kernel,
     matmul,
     normalize,
     pool,
@@ -24,6 +25,7 @@ from npu_backend.ops import (
 from npu_backend.ops.base import append_op, registered_ops, spec_of
 
 __all__ = [
-    "append_op", "binary", "blocks", "conv", "conv_transpose", "conversion", "dense", "gather", "matmul", "normalize",
-    "pool", "positions", "reduce", "registered_ops", "reshape", "resize", "shape", "softmax", "spec_of", "unary",
+    "append_op", "binary", "blocks", "conv", "conv_transpose", "conversion", "dense", "gather", "kernel", "matmul",
+    "normalize", "pool", "positions", "reduce", "registered_ops", "reshape", "resize", "shape", "softmax", "spec_of",
+    "unary",
 ]  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from npu_backend.kernels import TileFunction
+
 
 @dataclass(frozen=True)
 class ConvAttributes:
@@ -211,6 +213,16 @@ class ExpandAttributes:
     """The input broadcast to `shape`, which may have more axes in front."""
 
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KernelAttributes:
+    """The function that a kernel computes."""
+
+    function: TileFunction
+
+    def __str__(self) -> str:
+        return self.function.name
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from npu_backend.encoding import encode, encode_tokens
 from npu_backend.graph import Graph, GraphPort, Op
 from npu_backend.isa import Engine
+from npu_backend.kernels import Kernel
 from npu_backend.machine_types import Machine
 from npu_backend.network import machine_records
 from npu_backend.ops import spec_of
@@ -37,6 +38,7 @@ def emit(
     fused, dram = partitioned.fused, placed.scheduled.dram
     records = machine_records(machine)
     origins = _origins(placed)
+    kernels = _kernels(placed)
     return Program(
         machine={
             **records.machine,
@@ -49,7 +51,7 @@ def emit(
         paths=records.paths,
         path_steps=records.path_steps,
         ports=tuple(_ports(fused.graph, dram)),
-        streams=_streams(synchronized, origins),
+        streams=_streams(synchronized, origins, kernels),
         constants=_constant_image(fused, dram),
         origins=tuple(name for _, name in origins),
         metadata={
@@ -57,6 +59,7 @@ def emit(
             "cores_used": len(partitioned.machine.cores),
             "cores_reason": cores_reason,
         },
+        kernels=tuple(dict.fromkeys(kernels.values())),
     )
 
 
@@ -88,10 +91,22 @@ def _origins(placed: Placed) -> dict[Origin, int]:
         (step.layer, step.origin) for step in placed.scheduled.steps))}  # fmt: skip
 
 
-def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[tuple[int, Engine], bytes]:
+def _kernels(placed: Placed) -> dict[Kernel, str]:
+    """The kernels that steps call, and the symbol of each."""
+    values = (instruction.values.get("kernel") for step in placed.scheduled.steps for instruction in step.instructions)
+    return {kernel: kernel.symbol for kernel in values if isinstance(kernel, Kernel)}
+
+
+def _streams(
+    synchronized: Synchronized, origins: Mapping[Origin, int], kernels: Mapping[Kernel, str]
+) -> dict[tuple[int, Engine], bytes]:
     placed = synchronized.placed
     streams: dict[tuple[int, Engine], list[bytes]] = {}
     addresses = placed.addresses
+    numbers = {symbol: number for number, symbol in enumerate(dict.fromkeys(kernels.values()))}
+
+    def kernel_of(kernel: Kernel) -> int:
+        return numbers[kernels[kernel]]
 
     def address_of(address: Address) -> int:
         if isinstance(address.buffer, str):
@@ -103,7 +118,10 @@ def _streams(synchronized: Synchronized, origins: Mapping[Origin, int]) -> dict[
         stream = streams.setdefault((step.core, step.engine), [])
         instructions = step.instructions if step.group is None else _grouped(step)
         stream.append(encode_tokens("WAIT", waits, origin))
-        stream += [encode(resolve(instruction, address_of, origin)) for instruction in instructions]
+        stream += [
+            encode(resolve(instruction, address_of, origin, lambda kernel: numbers[kernels[kernel]]))
+            for instruction in instructions
+        ]
         stream.append(encode_tokens("SIGNAL", signals, origin))
     return {key: b"".join(parts) for key, parts in streams.items()}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from npu_backend.box import Box
 from npu_backend.graph import Op
 from npu_backend.isa import Instruction
+from npu_backend.kernels import Kernel
 from npu_backend.ops import spec_of
 from npu_backend.ops.base import (
     Address,
@@ -148,9 +149,18 @@ def _apart(fused: Fused, layer: Layer, part: TilePart) -> list[LoweredInstructio
     return [instruction for each in lowered for instruction in each.instructions]
 
 
-def resolve(instruction: LoweredInstruction, address_of: Callable[[Address], int], origin: int) -> Instruction:
-    """The instruction with every address replaced by a number."""
-    values: Mapping[str, object] = {
-        name: address_of(value) if isinstance(value, Address) else value for name, value in instruction.values.items()
-    }
+def resolve(
+    instruction: LoweredInstruction,
+    address_of: Callable[[Address], int],
+    origin: int,
+    kernel_of: Callable[[Kernel], int] = lambda _: 0,
+) -> Instruction:
+    """The instruction with every address and every kernel replaced by a number."""
+
+    def number(value: object) -> object:
+        if isinstance(value, Address):
+            return address_of(value)
+        return kernel_of(value) if isinstance(value, Kernel) else value
+
+    values: Mapping[str, object] = {name: number(value) for name, value in instruction.values.items()}
     return Instruction(instruction.name, values, origin)  # type: ignore[arg-type]

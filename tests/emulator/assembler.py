@@ -49,6 +49,7 @@ class Assembly:
     semaphores: int = 16
     groups: int = 4
     nodes: list[str] = field(default_factory=lambda: ["start"])
+    kernels: list[str] = field(default_factory=list)
     ports: list[Port] = field(default_factory=list)
     streams: dict[tuple[int, Engine], list[Instruction]] = field(default_factory=lambda: defaultdict(list))
 
@@ -124,6 +125,7 @@ class Assembly:
             resources=({"bytes_per_ns": 16.0, "name": "dram", "is_link": 0},), paths=tuple(paths), path_steps=(0,),
             ports=tuple(self.ports), streams={place: encode_all(rows) for place, rows in self.streams.items()},
             constants=self.constants, origins=tuple(self.nodes),
+            kernels=tuple(self.kernels),
         )  # fmt: skip
 
     def build(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from npu_backend.errors import ProgramError
+from npu_backend.errors import EmulatorError, ProgramError
 from npu_backend.isa import FORMATS
 from npu_backend.runtime import Emulator
 from tests.emulator.assembler import DRAM_BYTES, VECTOR, Assembly
-from tests.emulator.valid_instructions import VALID, everything
+from tests.emulator.valid_instructions import KERNEL, VALID, everything
 
 TWO_BLOCKS = {"output_channels": 17, "output_column_bytes": 17, "output_row_bytes": 136}
 FUZZ = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -30,6 +31,12 @@ def test_every_opcode_has_a_valid_form() -> None:
     assert set(VALID) == {entry.name for entry in FORMATS}
     with Emulator(everything().build()) as emulator:
         assert emulator.instruction_count == len(FORMATS)
+        # Timed without its native function; run with one that does nothing.
+        emulator.time()
+        with pytest.raises(EmulatorError, match=f"native function {KERNEL} is not bound"):
+            emulator.run({"x": np.zeros((8, 32), np.uint8)})
+        function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(lambda _: 0)
+        assert emulator._functions.npu_bind_kernel(emulator._handle, 0, ctypes.cast(function, ctypes.c_void_p)) == 0
         for kernels in ("portable", "avx2", "avx512"):
             emulator.run({"x": np.zeros((8, 32), np.uint8)}, kernels=kernels)
 

@@ -30,6 +30,8 @@ LINES: dict[str, Any] = {
     "input": 0, "output": 1024, "counts": (1, 2, 3, 5), "input_strides": (0, 15, 5, 1), "output_strides": (0, 15, 5, 1),
     "line_axes": 8,
 }  # fmt: skip
+# A function that is no kernel of anybody.
+KERNEL = "npu_kernel_of_nobody"
 SCALES = {"input_scale": 0.5, "output_scale": 0.25}
 VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
     "WAIT": (LOAD, {"semaphore": 0}),
@@ -71,6 +73,11 @@ VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
                            "output_strides": (0, 120, 40, 8)}),
     "LRN": (VECTOR, {**LINES, **SCALES, "size": 3, "alpha": 0.1, "beta": 0.75, "bias": 1.0}),
     "GATHER": (VECTOR, {"input": 0, **ROWS}),
+    "KERNEL": (VECTOR, {
+        "kernel": 0, "operand_count": 2, "operand0": 0, "operand1": 1024,
+        **{f"operand{number}": 0 for number in range(2, 8)}, "run_bytes": (64, 32, 0, 0, 0, 0, 0, 0),
+        "counts": (1,) * 32, "strides": (0,) * 32, "simple_bytes": 100, "special_bytes": 4, "access_bytes": 64,
+    }),
     "LOAD_ROWS": (LOAD, {"dram": 256, **ROWS}),
     "LOAD_MULTICAST": (LOAD, {"group": 0, "dram": 256, "spm": 64, "run_bytes": 16}),
     "SEND_MULTICAST": (NETWORK, {"group": 1, "destination_core": 1, "spm": 0, "destination_spm": 128, "run_bytes": 64}),
@@ -80,6 +87,7 @@ VALID: dict[str, tuple[Engine, dict[str, Any]]] = {
 def everything() -> Assembly:
     """One of each instruction and of each record."""
     assembly = Assembly(constants=bytes(200)).input("x", 256, (8, 32)).output("y", 4096, (16,)).node("node")
+    assembly.kernels.append(KERNEL)
     assembly.signal(1, VECTOR, 0)
     for name, (engine, values) in VALID.items():
         if name != "SIGNAL":

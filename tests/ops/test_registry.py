@@ -50,7 +50,8 @@ FAST = (
 
 
 def test_every_kind_has_cases() -> None:
-    missing = set(registered_ops()) - {case.kind for case in CASES}
+    # A kernel's function is its front end's: tests/ops/test_kernel.py.
+    missing = set(registered_ops()) - {case.kind for case in CASES} - {"kernel"}
     assert not missing, f"kinds without a case in tests/ops/cases.py: {sorted(missing)}"
 
 

@@ -143,6 +143,10 @@ bench-network: setup ## up to 64 cores and six topologies on the emulator's cloc
 	@mkdir -p build
 	@$(python) -m benchmarks.network --json build/network.json
 
+.PHONY: onnx-suite
+onnx-suite: setup ## ONNX's backend suite on the NPU and on TVM's CPU build (minutes; takes up where it stopped)
+	@$(python) -m benchmarks.onnx_suite --workers $(JOBS) --markdown docs/onnx_suite.md
+
 .PHONY: models
 models: $(installed) ## fetch the real models the tests use
 	@$(python) -m models fetch

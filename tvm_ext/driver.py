@@ -71,9 +71,14 @@ def import_model(path: str | Path, shapes: Shapes | None = None, *, computes_flo
     Raises ModelError for a file that is no valid model or lacks static shapes, UnsupportedError for an operator that
     TVM refuses.
     """
+    return import_loaded(lambda: load_model(path, shapes), computes_float=computes_float)
+
+
+def import_loaded(load: Callable[[], onnx.ModelProto], *, computes_float: bool = False) -> FrontEnd:
+    """`import_model` of what `load` gives: a valid model whose input shapes are static."""
     clock = _Clock()
     with clock.stage("clean"):
-        cleaned = clean(load_model(path, shapes))
+        cleaned = clean(load())
         model = without_empty(cleaned)
     with clock.stage("import_tvm"):
         partition = front_end().partition

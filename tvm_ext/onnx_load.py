@@ -28,6 +28,11 @@ def load_model(path: str | Path, shapes: Shapes | None = None) -> onnx.ModelProt
     return fix_shapes(model, shapes or {})
 
 
+def is_static(model: onnx.ModelProto) -> bool:
+    """Whether every input's extents are numbers."""
+    return not any(map(_symbolic, model_inputs(model)))
+
+
 def fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     """The model with the inputs' extents set from `shapes`; raises ModelError where one is missing or contradicts."""
     inputs = {value.name: value for value in model_inputs(model)}

@@ -1,0 +1,82 @@
+"""ONNX's backend interface: models, single nodes, symbolic extents, where operators ran, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from npu_backend.errors import InputError, OptionError, UnsupportedError
+from tvm_ext.backend import ENGINE, HOST, NpuBackend
+
+OPSET = 17
+
+
+def model_of(node: onnx.NodeProto, inputs: list, outputs: list) -> onnx.ModelProto:
+    graph = helper.make_graph([node], "small", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def tensor(name: str, shape: list, data_type: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, data_type, shape)
+
+
+def sum_of(shape: list) -> onnx.ModelProto:
+    return model_of(helper.make_node("Add", ["x", "y"], ["z"]), [tensor("x", shape), tensor("y", shape)],
+                    [tensor("z", shape)])  # fmt: skip
+
+
+def test_inputs_in_order_or_by_name() -> None:
+    x, y = np.float32([[1, 2]]), np.float32([[3, 5]])
+    rep = NpuBackend.prepare(sum_of([1, 2]))
+    np.testing.assert_array_equal(rep.run([x, y]).z, x + y)
+    np.testing.assert_array_equal(rep.run({"y": y, "x": x})[0], x + y)
+
+
+def test_symbolic_extents_are_taken_from_the_inputs() -> None:
+    rep = NpuBackend.prepare(sum_of(["n"]))
+    with pytest.raises(InputError, match="no package is made before"):
+        rep.places()
+    for extent in (2, 3):
+        x = np.arange(extent, dtype=np.float32)
+        np.testing.assert_array_equal(rep.run([x, x])[0], x + x)
+
+
+def test_one_node() -> None:
+    x = np.float32([[-1, 2]])
+    outputs = NpuBackend.run_node(helper.make_node("Relu", ["x"], ["y"]), [x], opset_version=OPSET)
+    np.testing.assert_array_equal(outputs[0], [[0, 2]])
+
+
+def test_codes_run_on_the_engines() -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], name="pool", kernel_shape=[2, 2])
+    model = model_of(
+        node, [tensor("x", [1, 1, 4, 4], TensorProto.UINT8)], [tensor("y", [1, 1, 3, 3], TensorProto.UINT8)]
+    )
+    rep = NpuBackend.prepare(model, machine="exynos2100", cores=2, strategy="base")
+    assert rep.places() == {"pool": ENGINE}
+    assert (rep.metadata().machine, rep.metadata().cores, rep.metadata().strategy) == ("exynos2100", 2, "base")
+    x = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    np.testing.assert_array_equal(rep.run([x])[0], x[:, :, 1:, 1:])
+
+
+def test_what_is_neither_engine_nor_vector_is_host() -> None:
+    assert set(NpuBackend.prepare(sum_of([1, 2])).places().values()) <= {"vector", HOST}
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(OptionError, match="strategy"):
+        NpuBackend.prepare(sum_of([1]), strategy="none such")
+    with pytest.raises(InputError, match=r"2 inputs \(x, y\) and was given 1"):
+        NpuBackend.prepare(sum_of([1])).run([np.zeros(1, np.float32)])
+    strings = model_of(helper.make_node("Identity", ["x"], ["y"]), [tensor("x", [1], TensorProto.STRING)],
+                       [tensor("y", [1], TensorProto.STRING)])  # fmt: skip
+    with pytest.raises(UnsupportedError, match="holds strings"):
+        NpuBackend.prepare(strings)
+    assert not NpuBackend.is_compatible(strings)
+
+
+def test_devices() -> None:
+    assert NpuBackend.supports_device("CPU")
+    assert not NpuBackend.supports_device("CUDA")

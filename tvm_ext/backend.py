@@ -26,12 +26,12 @@ from npu_backend.errors import InputError, NpuError, UnsupportedError
 from npu_backend.graph import Graph
 from npu_backend.machine import Machine
 from npu_backend.strategies import Strategy
-from tvm_ext.driver import PackageRunner, compile_imported, import_loaded
+from tvm_ext.driver import PackageRunner, compile_imported, front_end_options, import_loaded
 from tvm_ext.onnx_load import fix_shapes, is_static, model_inputs
 from tvm_ext.package import Metadata
 
 Array = npt.NDArray[Any]
-ENGINE, VECTOR, HOST = "engine", "vector", "host"
+HOST = "host"
 MACHINE, CORES, STRATEGY = "exynos2100", 3, "stratum"
 # What ONNX's test runner passes on with a case.
 _TOLERANCES = {"rtol", "atol"}
@@ -87,7 +87,7 @@ class NpuRep(BackendRep):
     def places(self) -> dict[str, str]:
         """Where each operator runs, by the name of its ONNX node: ENGINE (of fixed function), VECTOR or HOST."""
         metadata = self.metadata()
-        on_npu = {operator.name: getattr(operator, "engine", ENGINE) for operator in metadata.npu_ops}
+        on_npu = {operator.name: operator.engine for operator in metadata.npu_ops}
         return on_npu | {operator.name: HOST for operator in metadata.host_ops}
 
     def compile(self, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -113,7 +113,7 @@ class NpuRep(BackendRep):
         names = [value.name for value in model_inputs(self.model)]
         given = {} if is_static(self.model) else dict(zip(names, shapes, strict=True))
         machine = self.target.machine
-        front = import_loaded(lambda: fix_shapes(self.model, given), computes_float=machine.computes_float)
+        front = import_loaded(lambda: fix_shapes(self.model, given), **front_end_options(machine))
         compiled = compile_imported(front, machine=machine.name, cores=len(machine.cores),
                                     strategy=self.target.strategy.name, compile_graph=self.target.program)  # fmt: skip
         return self._opened.enter_context(PackageRunner(compiled.package)), compiled.package.metadata

@@ -18,7 +18,7 @@ from tvm_ext.matching import (
     dtype_of,
     values_of,
 )
-from tvm_ext.nodes import CHAIN, DEQUANTIZE, ENTRIES, IDENTITY, QUANTIZE, Entry
+from tvm_ext.nodes import CHAIN, DEQUANTIZE, ENTRIES, IDENTITY, KERNEL, QUANTIZE, Entry
 from tvm_ext.rules import EIGHT_BIT
 from tvm_ext.values import Variable
 
@@ -59,6 +59,16 @@ def coding(program: Program, root: Variable) -> Iterator[Candidate]:
         return
     operand = Operand(call.operands[0], None if call.is_quantize else call)
     yield from _built(program, root, (source.node,), (operand,), QUANTIZE if call.is_quantize else DEQUANTIZE)
+
+
+def kernel(program: Program, root: Variable) -> Iterator[Candidate]:
+    """The node that `root` is one of the results of, as TVM lowers it."""
+    source = program.sources.get(root)
+    if source is None or program.kernels is None or isinstance(program.kernels.plan(source.node), str):
+        return
+    values = (program.named.get(name) for name in source.node.input)
+    operands = tuple(None if value is None else Operand(value) for value in values)
+    yield Candidate(Match(program, root, (source.node,), operands, ()), KERNEL)
 
 
 def needs_float(match: Match) -> bool:

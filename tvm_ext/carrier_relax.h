@@ -5,6 +5,7 @@
 
 typedef const TVMFFIAny *npu_arguments;
 
+#ifdef NPU_CARRIER_ABI
 /* Weak, so that the library also loads where only its emulator is wanted and TVM is absent. */
 extern __attribute__((weak)) void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message);
 
@@ -18,6 +19,19 @@ static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
     return value->type_index == kTVMFFIDLTensorPtr ? (const DLTensor *)value->v_ptr : NULL;
 }
 
+#endif
+
+/* A kernel, compiled by TVM as a function of addresses. */
+#define NATIVE(symbol) int __tvm_ffi_##symbol##_tir(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result);
+#define CALL_NATIVE(symbol, operands, operand_count)                      \
+    TVMFFIAny args[NPU_MAX_OPERANDS] = {{0}}, result = {0};               \
+    for (int32_t i = 0; i < operand_count; i++) {                         \
+        args[i].type_index = kTVMFFIOpaquePtr;                            \
+        args[i].v_ptr = operands[i];                                      \
+    }                                                                     \
+    return __tvm_ffi_##symbol##_tir((void *)0, args, operand_count, &result);
+
+#ifdef NPU_CARRIER_ABI
 #define ENTRY(symbol)                                                                                    \
     NPU_API int __tvm_ffi_##symbol(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result); \
     int __tvm_ffi_##symbol(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {        \
@@ -25,3 +39,4 @@ static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
         result->type_index = kTVMFFINone;                                                                \
         return call(&carried_##symbol, args, count);                                                     \
     }
+#endif

@@ -9,6 +9,7 @@ typedef struct {
     const int *types;
 } npu_arguments;
 
+#ifdef NPU_CARRIER_ABI
 /* Weak, so that the library also loads where only its emulator is wanted and TVM is absent. */
 extern __attribute__((weak)) void TVMAPISetLastError(const char *message);
 
@@ -22,9 +23,25 @@ static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
     return (const DLTensor *)args.values[index].v_handle;
 }
 
+#endif
+
+/* A kernel, compiled by TVM as a function of addresses. */
+#define NATIVE(symbol) \
+    int32_t symbol##_tir(TVMValue *args, int *types, int count, TVMValue *result, int *result_type, void *self);
+#define CALL_NATIVE(symbol, operands, operand_count)                                  \
+    TVMValue args[NPU_MAX_OPERANDS], result;                                          \
+    int types[NPU_MAX_OPERANDS], result_type;                                         \
+    for (int32_t i = 0; i < operand_count; i++) {                                     \
+        args[i].v_handle = operands[i];                                               \
+        types[i] = kTVMOpaqueHandle;                                                  \
+    }                                                                                 \
+    return symbol##_tir(args, types, operand_count, &result, &result_type, (void *)0);
+
+#ifdef NPU_CARRIER_ABI
 #define ENTRY(symbol)                                                                                               \
     NPU_API int32_t symbol(TVMValue *args, int *types, int count, TVMValue *result, int *result_type, void *self); \
     int32_t symbol(TVMValue *args, int *types, int count, TVMValue *result, int *result_type, void *self) {        \
         (void)result, (void)result_type, (void)self;                                                               \
         return call(&carried_##symbol, (npu_arguments){args, types}, count);                                       \
     }
+#endif

@@ -20,6 +20,8 @@ import onnx
 
 from npu_backend.errors import InputError, ProgramError
 from npu_backend.graph import Graph
+from npu_backend.machine_types import Machine
+from npu_backend.program import Program
 from npu_backend.toolchain import emulator_object
 from tvm_ext.generation import Built, front_end, host, host_name
 from tvm_ext.onnx_cleanup import clean
@@ -65,16 +67,33 @@ class FrontEnd:
     import_tvm_seconds: float
 
 
-def import_model(path: str | Path, shapes: Shapes | None = None, *, computes_float: bool = False) -> FrontEnd:
+def import_model(
+    path: str | Path,
+    shapes: Shapes | None = None,
+    *,
+    computes_float: bool = False,
+    kernel_spm_bytes: int | None = None,
+) -> FrontEnd:
     """Loads, cleans, imports and partitions a model, for a machine that computes in float16 or does not.
 
+    `kernel_spm_bytes`: the machine's smallest scratchpad, if its vector processors are to run kernels.
     Raises ModelError for a file that is no valid model or lacks static shapes, UnsupportedError for an operator that
     TVM refuses.
     """
-    return import_loaded(lambda: load_model(path, shapes), computes_float=computes_float)
+    return import_loaded(
+        lambda: load_model(path, shapes), computes_float=computes_float, kernel_spm_bytes=kernel_spm_bytes
+    )
 
 
-def import_loaded(load: Callable[[], onnx.ModelProto], *, computes_float: bool = False) -> FrontEnd:
+def front_end_options(machine: Machine, *, kernels: bool = True) -> dict[str, Any]:
+    """What `import_model` is to know of a machine, whose vector processors run `kernels` or do not."""
+    spm_bytes = min(core.spm_bytes for core in machine.cores) if kernels else None
+    return {"computes_float": machine.computes_float, "kernel_spm_bytes": spm_bytes}
+
+
+def import_loaded(
+    load: Callable[[], onnx.ModelProto], *, computes_float: bool = False, kernel_spm_bytes: int | None = None
+) -> FrontEnd:
     """`import_model` of what `load` gives: a valid model whose input shapes are static."""
     clock = _Clock()
     with clock.stage("clean"):
@@ -83,7 +102,7 @@ def import_loaded(load: Callable[[], onnx.ModelProto], *, computes_float: bool =
     with clock.stage("import_tvm"):
         partition = front_end().partition
     with clock.stage("partition"):
-        partitioned = partition(model, computes_float=computes_float)
+        partitioned = partition(model, computes_float=computes_float, kernel_spm_bytes=kernel_spm_bytes)
     tvm_seconds = clock.seconds.pop("import_tvm")
     outputs = _tensors_out(cleaned, model, partitioned.outputs)
     return FrontEnd(model, input_infos(cleaned), outputs, partitioned, clock.seconds, tvm_seconds)
@@ -97,6 +116,7 @@ def compile_model(
     strategy: str,
     shapes: Shapes | None = None,
     computes_float: bool = False,
+    kernel_spm_bytes: int | None = None,
     compile_graph: CompileGraph,
 ) -> CompiledModel:
     """Compiles a model; `compile_graph` makes a program file of each partition's graph.
@@ -104,7 +124,7 @@ def compile_model(
     `machine`, `cores` and `strategy` are only recorded: `compile_graph` knows them. Raises what `import_model` and
     `compile_graph` raise, and ToolchainError without a compiler.
     """
-    front = import_model(path, shapes, computes_float=computes_float)
+    front = import_model(path, shapes, computes_float=computes_float, kernel_spm_bytes=kernel_spm_bytes)
     return compile_imported(front, machine=machine, cores=cores, strategy=strategy, compile_graph=compile_graph)
 
 
@@ -123,7 +143,7 @@ def compile_imported(
     with tempfile.TemporaryDirectory(prefix="npu_package.") as name:
         folder = Path(name)
         with clock.stage("carrier"):
-            carrier = build_carrier(programs, folder) if programs else None
+            carrier = build_carrier(programs, folder, kernels_in(graphs, programs)) if programs else None
         with clock.stage("host"):
             built = host().build(front.partitioned.module, carrier, list(programs), folder / LIBRARY)
             library = (folder / LIBRARY).read_bytes()
@@ -131,6 +151,12 @@ def compile_imported(
     metadata = metadata_of(front, machine=machine, cores=cores, strategy=strategy, seconds=sum(seconds.values()))
     package = Package(metadata, library, built.executor, built.parameters, programs)
     return CompiledModel(package, graphs, seconds, front.import_tvm_seconds)
+
+
+def kernels_in(graphs: Mapping[str, Graph], programs: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The symbols of the kernels that programs call."""
+    having = (symbol for symbol, graph in graphs.items() if any(op.kind == "kernel" for op in graph.ops))
+    return tuple(dict.fromkeys(name for each in having for name in Program.from_bytes(programs[each]).kernels))
 
 
 def metadata_of(front: FrontEnd, *, machine: str, cores: int, strategy: str, seconds: float) -> Metadata:

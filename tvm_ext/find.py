@@ -9,7 +9,7 @@ import onnx
 
 from npu_backend.graph import CODES, FLOATS
 from tvm_ext.before_codes import before_codes
-from tvm_ext.candidates import Candidate, coding, fits_form, needs_float, plain, quantized
+from tvm_ext.candidates import Candidate, coding, fits_form, kernel, needs_float, plain, quantized
 from tvm_ext.matching import CODING, Match, Program, first_refusal
 from tvm_ext.nodes import COMMON, ENTRIES
 from tvm_ext.onnx_origin import origins
@@ -38,10 +38,12 @@ def find_matches(program: Program) -> Findings:
     finder.search_before_codes()
     for variable in program.calls:
         finder.search(variable, plain)
+    finder.search_kernels(coded=False)
     inner = frozenset(finder.found)
     for variable in program.calls:
         if finder.touches(variable, inner):
             finder.search(variable, coding)
+    finder.search_kernels(coded=True)
     found = tuple(finder.found[variable] for variable in program.calls if variable in finder.found)
     return Findings(found, tuple(dict.fromkeys(finder.host_ops())))
 
@@ -78,6 +80,16 @@ class _Finder:
                     inside.update(candidate.match.inside)
         for variable, candidate in before_codes(self.program, candidates, frozenset(self.taken)).items():
             self._take(variable, Candidate(replace(candidate.match, before_codes=True), candidate.entry))
+
+    def search_kernels(self, *, coded: bool) -> None:
+        """Gives what the engines refuse to the vector processors; quantise and dequantise calls only if `coded`."""
+        for variable in self.program.calls:
+            source = self.program.sources.get(variable)
+            if source is None or (source.node.op_type in CODING) != coded or not self._is_live(variable):
+                continue
+            for candidate in kernel(self.program, variable) if variable not in self.taken else ():
+                if not self._reads_vanished(candidate.match):
+                    self._take(variable, candidate)
 
     def _take(self, variable: Variable, candidate: Candidate) -> None:
         self.found[variable] = candidate
@@ -116,7 +128,7 @@ class _Finder:
             if source is None or variable in self.taken or source.node.name in seen or not self._is_live(variable):
                 continue
             seen.add(source.node.name)
-            reason = self._reason(variable, source.node)
+            reason = self._reason(variable, source.node) + self._kernel_reason(source.node)
             yield from (HostOp(name, op_type, reason) for name, op_type in origins(source.node))
 
     def _escape(self, match: Match) -> str | None:
@@ -126,6 +138,10 @@ class _Finder:
             if outside or variable in self.program.outputs:
                 return f"not quantised: its float result also goes to {self._reader_name(outside)}"
         return None
+
+    def _kernel_reason(self, node: onnx.NodeProto) -> str:
+        plan = None if self.program.kernels is None else self.program.kernels.plan(node)
+        return f"; no kernel either: {plan}" if isinstance(plan, str) else ""
 
     def _reason(self, variable: Variable, node: onnx.NodeProto) -> str:
         if node.name in self.refusals:

@@ -34,7 +34,9 @@ class Built:
 class FrontEnd(Protocol):
     """`tvm_ext.relax` or `tvm_ext.relay`."""
 
-    def partition(self, model: onnx.ModelProto, *, computes_float: bool = False) -> Partitioned: ...
+    def partition(
+        self, model: onnx.ModelProto, *, computes_float: bool = False, kernel_spm_bytes: int | None = None
+    ) -> Partitioned: ...
 
 
 class Host(Protocol):

@@ -32,7 +32,7 @@ _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError,
 class ImportedModule:
     """A Relax module whose ``main`` is the model, the ONNX source of its variables, and what each ONNX value became.
 
-    `host_forms`: what the host runs for an operator that is one call of `whole`, by the ONNX node's name.
+    `host_forms`: what TVM computes for an operator, by the ONNX node's name.
     """
 
     module: tvm.IRModule
@@ -138,14 +138,13 @@ class _Importer(_NodeImporter):
         operands = {name: self._nodes[name] for name in node.input if name}
         computed = any(isinstance(value, relax.Var) for value in operands.values())
         if computed:
-            host_form = _NodeImporter().host_form(node, operands, self.opset)
+            host_form = self.host_forms[node.name] = _NodeImporter().host_form(node, operands, self.opset)
             if not is_one_call(host_form):
                 self._keep_whole(node, host_form)
                 return
         super()._construct_nodes(SimpleNamespace(node=[node]))
 
     def _keep_whole(self, node: onnx.NodeProto, host_form: tvm.IRModule) -> None:
-        self.host_forms[node.name] = host_form
         operands = [self._nodes[name] for name in node.input if name]
         result = self.bb.emit(whole(node.op_type, operands, host_form), name_hint=node.name)
         outputs = [name for name in node.output if name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -17,6 +17,9 @@ from onnx import helper
 from npu_backend.graph import Quantization
 from tvm_ext.onnx_origin import Origin, origins
 from tvm_ext.values import Call, Constant, Source, Value, Variable
+
+if TYPE_CHECKING:
+    from tvm_ext.kernel_plans import Kernels
 
 CODING = ("QuantizeLinear", "DequantizeLinear")
 # Integers that stand for themselves.
@@ -29,7 +32,7 @@ class Program:
 
     `calls`, `outputs`, `sources` and `named` are the import's. `readers`: variable to the variables whose calls read
     it. `codes`: quantisation of the variables that hold codes, where it is known. `computes_float`: whether the machine
-    takes float16 tensors.
+    takes float16 tensors. `kernels`: what the vector processors can run; None where they are to run nothing.
     """
 
     calls: Mapping[Variable, Call]
@@ -39,6 +42,7 @@ class Program:
     named: Mapping[str, Value]
     codes: Mapping[Variable, Quantization]
     computes_float: bool
+    kernels: Kernels | None = None
 
     def is_quantize(self, variable: Variable) -> bool:
         """Whether a quantise call defines the variable."""

@@ -13,7 +13,7 @@ from tvm_ext import convert_elementwise as elementwise
 from tvm_ext import convert_matrix as matrix
 from tvm_ext import convert_moves as moves
 from tvm_ext import convert_reductions as reductions
-from tvm_ext import rules
+from tvm_ext import kernel_plans, rules
 from tvm_ext.functions import UNARY
 from tvm_ext.lowering import Converter
 from tvm_ext.matching import Rule
@@ -108,3 +108,4 @@ IDENTITY = Entry(elementwise.identity, (rules.one_data_type,))
 CHAIN = Entry(elementwise.chain, (rules.one_data_type,))
 QUANTIZE = Entry(elementwise.quantize)
 DEQUANTIZE = Entry(elementwise.dequantize)
+KERNEL = Entry(kernel_plans.convert)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from npu_backend.files import write_atomically
 
 # How the reason of an operator begins that stays on the host because it is in float.
 NOT_QUANTIZED = "not quantised"
+ENGINE, VECTOR = "engine", "vector"
 FORMAT = "npu-package"
 FORMAT_VERSION = 2
 # Not metadata.json, by which tvmc knows another format.
@@ -44,11 +45,20 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class NpuOp:
-    """An operator that the NPU runs: ONNX node name and type, and the partition that holds it."""
+    """An operator that the NPU runs: ONNX node name and type, the partition that holds it, and what runs it there.
+
+    `engine`: ENGINE, the fixed functions, or VECTOR, the vector processors by kernels of native code.
+    """
 
     name: str
     op: str
     partition: str
+    engine: str = ENGINE
+
+
+def vector_ops(npu_ops: Sequence[NpuOp]) -> int:
+    """How many of them kernels compute."""
+    return sum(op.engine == VECTOR for op in npu_ops)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from npu_backend.ops import append_op
 from tvm_ext.candidates import Candidate
 from tvm_ext.lowering import Lowering
 from tvm_ext.matching import Program
-from tvm_ext.package import HostOp, NpuOp
+from tvm_ext.nodes import KERNEL
+from tvm_ext.package import ENGINE, VECTOR, HostOp, NpuOp
 from tvm_ext.values import Variable
 
 # What TVM calls the compiler of the partitions.
@@ -49,7 +50,7 @@ def build_graphs(model_name: str, parts: Mapping[str, Part]) -> dict[str, Graph]
 
 def npu_ops(parts: Mapping[str, Part]) -> tuple[NpuOp, ...]:
     """The operators of all partitions by the names a user knows."""
-    every = (NpuOp(name, op_type, symbol) for symbol, part in parts.items()
+    every = (NpuOp(name, op_type, symbol, VECTOR if found.entry is KERNEL else ENGINE) for symbol, part in parts.items()
              for found in part.found for name, op_type in found.match.origins)  # fmt: skip
     return tuple(dict.fromkeys(every))
 
@@ -57,8 +58,10 @@ def npu_ops(parts: Mapping[str, Part]) -> tuple[NpuOp, ...]:
 def build_graph(name: str, part: Part) -> Graph:
     """The NPU graph of a partition; ports carry the names of the ONNX values."""
     program = part.found[0].match.program
-    read = {variable for found in part.found for variable in found.match.inputs}
-    lowering = Lowering(GraphBuilder(name), frozenset(part.outputs) - read)
+    read = {variable for found in part.found if found.entry is not KERNEL for variable in found.match.inputs}
+    # What kernels read they read as the host would: in float32.
+    read_by_kernels = {variable for found in part.found if found.entry is KERNEL for variable in found.match.inputs}
+    lowering = Lowering(GraphBuilder(name), frozenset(read_by_kernels.union(part.outputs)) - read)
     for variable in part.inputs:
         value, codes = _value_name(program, variable), program.codes.get(variable)
         tensor = Tensor(lowering.builder.unique(value), variable.shape, variable.dtype, codes)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from npu_backend.graph import CODES, Quantization
+from tvm_ext.kernel_plans import Kernels
 from tvm_ext.matching import PLAIN, Program, quantization_of_call
 from tvm_ext.nodes import ENTRIES
 from tvm_ext.values import Imported, Variable
 
 
-def index_program(imported: Imported, *, computes_float: bool) -> Program:
-    """Indexes a model for a machine that computes float16 or does not."""
+def index_program(imported: Imported, *, computes_float: bool, kernels: Kernels | None = None) -> Program:
+    """Indexes a model for a machine that computes float16 or does not, with what its vector processors can run."""
     readers: dict[Variable, list[Variable]] = {}
     for variable, call in imported.calls.items():
         for read in dict.fromkeys(call.reads):
@@ -25,6 +26,7 @@ def index_program(imported: Imported, *, computes_float: bool) -> Program:
         named=imported.named,
         codes={},
         computes_float=computes_float,
+        kernels=kernels,
     )
     return replace(program, codes={**_plain_integers(program), **_codes(program)})
 

@@ -14,18 +14,24 @@ from tvm_ext.importer import import_onnx
 from tvm_ext.outline import MATCH_ATTRIBUTE, merge, outline, partitions
 from tvm_ext.parts import Part, Partitioned, build_graphs, npu_ops
 from tvm_ext.program import index_program
+from tvm_ext.relax_kernels import kernels_of
 from tvm_ext.relax_values import Values, variables_in
 from tvm_ext.values import Variable
 
 
-def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partitioned:
+def partition(
+    model: onnx.ModelProto, *, computes_float: bool = False, kernel_spm_bytes: int | None = None
+) -> Partitioned:
     """Imports a cleaned model, gives the NPU what it can run and says of every other operator why not.
 
-    `computes_float`: whether the machine takes float16 tensors; without, float operators stay on the host.
+    `computes_float`: whether the machine takes float16 tensors; without, the engines leave float operators alone.
+    `kernel_spm_bytes`: the smallest scratchpad, with which the vector processors run what TVM lowers and the engines
+    do not know; None leaves that to the host.
     """
     imported = import_onnx(model)
     values = Values.of(imported)
-    findings = find_matches(index_program(values.imported(), computes_float=computes_float))
+    kernels = None if kernel_spm_bytes is None else kernels_of(imported.host_forms, kernel_spm_bytes)
+    findings = find_matches(index_program(values.imported(), computes_float=computes_float, kernels=kernels))
     matches = [found.match for found in findings.found]
     module = merge(outline(imported, values, matches))
     parts = {symbol: _part(function, findings.found) for symbol, function in partitions(module).items()}

@@ -25,10 +25,14 @@ from tvm_ext.values import Constant, Value, Variable
 _MATCH_ATTRIBUTE = "npu_match"
 
 
-def partition(model: onnx.ModelProto, *, computes_float: bool = False) -> Partitioned:
+def partition(
+    model: onnx.ModelProto, *, computes_float: bool = False, kernel_spm_bytes: int | None = None
+) -> Partitioned:
     """Imports a cleaned model, gives the NPU what it can run and says of every other operator why not.
 
-    `computes_float`: whether the machine takes float16 tensors; without, float operators stay on the host.
+    `computes_float`: whether the machine takes float16 tensors; without, the engines leave float operators alone.
+    `kernel_spm_bytes`: the smallest scratchpad, with which the vector processors run what TVM lowers and the engines
+    do not know; None leaves that to the host.
     """
     imported = import_onnx(model)
     findings = find_matches(index_program(imported.imported(), computes_float=computes_float))

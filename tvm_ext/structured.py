@@ -65,13 +65,20 @@ def _global_average_pool(inputs: list[Any], _: dict[str, Any], __: int) -> relax
 
 
 def _gather(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
-    """Constant indices are made positive here; TVM's converter does it at run time, by five calls."""
+    """Negative indices count from the end. Constant ones are made positive here, computed ones where they are read.
+
+    TVM's converter asks for the extent at run time.
+    """
     data, indices = inputs[0], array(inputs[1])
-    if indices is None:
-        return None
     axis = int(attrs.get("axis", 0)) % len(data.ty.shape)
-    positive = np.where(indices < 0, indices + int(data.ty.shape[axis]), indices)
-    return relax.op.take(data, relax.const(positive, "int64"), axis, mode="fast")
+    extent = int(data.ty.shape[axis])
+    if indices is not None:
+        positive = np.where(indices < 0, indices + extent, indices)
+        return relax.op.take(data, relax.const(positive, "int64"), axis, mode="fast")
+    wide = relax.op.astype(inputs[1], "int64")
+    is_negative = relax.op.less(wide, relax.const(0, "int64"))
+    positive = relax.op.where(is_negative, relax.op.add(wide, relax.const(extent, "int64")), wide)
+    return relax.op.take(data, positive, axis, mode="fast")
 
 
 def _axes_from(inputs: list[Any], attrs: dict[str, Any]) -> list[int]:

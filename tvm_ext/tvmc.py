@@ -88,7 +88,7 @@ def _front_end(module: tvm.IRModule, plan: Plan) -> FrontEnd:
         raise TVMCException("the NPU takes models from ONNX files only: TVM's form of another kind of file does not"
                             " tell their operators; export the model to ONNX")  # fmt: skip
     shapes = {name: tuple(shape) for name, shape in json.loads(str(attributes[_SHAPES])).items()}
-    return import_model(str(attributes[_PATH]), shapes, computes_float=plan.machine.computes_float)
+    return import_model(str(attributes[_PATH]), shapes, **plan.front_end)
 
 
 def _compile(front: FrontEnd, plan: Plan, start: float) -> _Compiled:

@@ -126,9 +126,9 @@ class _Walk:
         self._append(op, inputs, attributes, axes)
 
     def _common_axes(self, op: Op, activations: list[_Value]) -> Axes | None:
-        """The storage order that all computed activations share, if the operator can work in it."""
-        axes = activations[0].axes
-        if any(value.axes != axes for value in activations):
+        """The storage order that all computed activations share, if there are any and the operator can work in it."""
+        axes = activations[0].axes if activations else ()
+        if not activations or any(value.axes != axes for value in activations):
             return None
         if axes == _identity(len(axes)):
             return axes

@@ -94,7 +94,8 @@ class NetworkReport:
 class Run:
     """Everything a run reports.
 
-    `plan` names the strategy whose plan was taken. `npu_ops` counts ONNX nodes; seconds are None for what was not done.
+    `plan` names the strategy whose plan was taken. `npu_ops` counts ONNX nodes, `vector_ops` those of
+    them that kernels of the vector processors compute; seconds are None for what was not done.
     `network` takes a moment with many instructions, so that it is None where nobody asks for it.
     """
 
@@ -105,6 +106,7 @@ class Run:
     plan: str
     figures: Figures
     npu_ops: int
+    vector_ops: int
     host_ops: Sequence[HostOperator]
     compile_seconds: float | None
     emulate_seconds: float | None
@@ -142,6 +144,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "critical_path": _critical_path(run.network.path),
         "links": [asdict(link) for link in run.network.links],
         "npu_ops": run.npu_ops,
+        "vector_ops": run.vector_ops,
         "host_ops": [asdict(op) for op in run.host_ops],
         "verify": None if run.verify is None else _verification(run.verify),
         **({} if run.quantization is None else {"quantization": _quantization(run.quantization)}),

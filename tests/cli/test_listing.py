@@ -62,25 +62,30 @@ def test_operators_of_the_front_end_are_listed(capsys: Capture) -> None:
 
 def test_ops_of_a_model(tmp_path: Path, capsys: Capture) -> None:
     model = save(tiny_model(tail="Trilu"), tmp_path / "trilu.onnx")
-    result = npuc(capsys, "ops", model, "-v")
+    result = npuc(capsys, "ops", model, "-v", "--no-kernels")
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
     assert [line.split()[:3] for line in lines if "Conv" in line] == [
-        ["npu", "Conv", "c0_Conv"],
-        ["npu", "Conv", "c1_Conv"],
+        ["engine", "Conv", "c0_Conv"],
+        ["engine", "Conv", "c1_Conv"],
     ]
     (host,) = (line for line in lines if line.startswith("host"))
     assert host.split()[1:3] == ["Trilu", "features_Trilu"]
     assert host.partition("# ")[2] == "the NPU has no Trilu"
+    (vector,) = (line for line in npuc(capsys, "ops", model, "-v").out.splitlines() if line.startswith("vector"))
+    assert vector.split() == ["vector", "Trilu", "features_Trilu", "#", "npu_0"]
 
 
 def test_summary_of_a_model(tmp_path: Path, capsys: Capture) -> None:
     model, path = save(tiny_model(tail="Trilu"), tmp_path / "trilu.onnx"), tmp_path / "ops.json"
-    assert npuc(capsys, "ops", model, "--json", path).out.splitlines() == [
-        "npu   2 Conv, 1 QuantizeLinear, 1 DequantizeLinear",
-        "host  1 Trilu  # the NPU has no such operator",
+    assert npuc(capsys, "ops", model, "--json", path, "--no-kernels").out.splitlines() == [
+        "engine 2 Conv, 1 QuantizeLinear, 1 DequantizeLinear",
+        "host   1 Trilu  # the NPU has no such operator",
         # 8 x 8 pixels: 8 channels of 3 x 3 x 3, then 16 of 8.
-        f"4 of 5 operators on the NPU in 1 program, {64 * (8 * 27 + 16 * 8):,} MACs there; 1 on the host",
+        (
+            f"4 of 5 operators on the NPU in 1 program, {64 * (8 * 27 + 16 * 8):,} MACs there, 0 by kernels of the"
+            " vector processors; 1 on the host"
+        ),
     ]
     document = json.loads(path.read_text())
     jsonschema.Draft202012Validator.check_schema(ops_schema())
@@ -90,14 +95,20 @@ def test_summary_of_a_model(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_summary_of_a_float_model(tmp_path: Path, capsys: Capture) -> None:
-    result = npuc(capsys, "ops", save(float_model(), tmp_path / "float.onnx"))
+    result = npuc(capsys, "ops", save(float_model(), tmp_path / "float.onnx"), "--no-kernels")
     first, last = result.out.splitlines()
     assert first.startswith(
-        "host  2 Conv, 1 Relu, 1 GlobalAveragePool, 1 Flatten, 1 Gemm  # not quantised, for example "
+        "host   2 Conv, 1 Relu, 1 GlobalAveragePool, 1 Flatten, 1 Gemm  # not quantised, for example "
     )
     assert first.endswith(" first: it reads float32 from the model's input 'image'")
-    assert last == "0 of 6 operators on the NPU in 0 programs, 0 MACs there; 6 on the host"
+    assert last.startswith("0 of 6 operators on the NPU in 0 programs, 0 MACs there, 0 by kernels of the vector")
+    assert last.endswith("; 6 on the host")
     assert "--machine biglittle|exynos2200|mesh16|mesh64|ring4|torus16" in result.err
+    kernels = npuc(capsys, "ops", tmp_path / "float.onnx").out.splitlines()
+    assert kernels == [
+        "vector 2 Conv, 1 Relu, 1 GlobalAveragePool, 1 Flatten, 1 Gemm",
+        "6 of 6 operators on the NPU in 1 program, 0 MACs there, 6 by kernels of the vector processors; 0 on the host",
+    ]
     able = npuc(capsys, "ops", tmp_path / "float.onnx", "--machine", "mesh16")
     assert able.out.splitlines()[-1].startswith("6 of 6 operators on the NPU in 1 program")
     assert able.err == ""

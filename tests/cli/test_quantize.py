@@ -85,9 +85,10 @@ def test_float_model_is_warned_of(model: Path, tmp_path: Path, capsys: Capture, 
     output = ["-o", tmp_path / "model.tar"] if command == "compile" else []
     result = npuc(capsys, command, model, *output)
     assert result.code == 0
-    assert f"warning: {model} is a float model, which runs whole on the host" in result.err
+    assert f"warning: {model} is a float model, which runs by kernels of the vector processors" in result.err
     assert "add --quantize int8 --calibration DATA" in result.err
     assert npuc(capsys, command, model, *output, "-q").err == ""
+    assert "which runs whole on the host" in npuc(capsys, command, model, *output, "--no-kernels").err
 
 
 def test_symbolic_batch(tmp_path: Path, data: Path, capsys: Capture) -> None:

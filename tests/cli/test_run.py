@@ -141,13 +141,23 @@ def test_other_model_is_no_reference(package: Path, tmp_path: Path, capsys: Capt
 def test_host_operators_are_named(tmp_path: Path, capsys: Capture) -> None:
     model = save(tiny_model(tail="Sin"), tmp_path / "sine.onnx")
     path = tmp_path / "run.json"
-    result = npuc(capsys, "run", model, "--verify", "--json", path, "--no-baseline")
+    result = npuc(capsys, "run", model, "--verify", "--json", path, "--no-baseline", "--no-kernels")
     # A sine in float: ONNX Runtime's and TVM's differ in the last bits.
     assert result.code == 0, result.err
     assert "host: Sin features_Sin: " in result.out
     (host_op,) = checked_json(path)["host_ops"]  # type: ignore[misc]
     assert (host_op["name"], host_op["op"]) == ("features_Sin", "Sin")
     assert host_op["reason"]
+
+
+def test_kernels_of_the_vector_processors(tmp_path: Path, capsys: Capture) -> None:
+    model = save(tiny_model(tail="Trilu"), tmp_path / "trilu.onnx")
+    path = tmp_path / "run.json"
+    result = npuc(capsys, "run", model, "--verify", "--check", "--json", path, "--no-baseline")
+    assert result.code == 0, result.err
+    assert "(1 by kernels of the vector processors), 0 on the host" in result.out
+    document = checked_json(path)
+    assert (document["vector_ops"], document["host_ops"]) == (1, [])
 
 
 @pytest.mark.parametrize(("error", "failures"), [(1e-5, 0), (1e-2, 2)])

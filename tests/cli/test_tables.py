@@ -90,7 +90,7 @@ def test_path_and_links_fit(width: int) -> None:
 def test_idle_cores_are_told() -> None:
     told = replace(figures([], 64), cores_used=16, cores_reason="DRAM is full with them")
     run = Run(model="m", machine="mesh64", cores=64, strategy="stratum", plan="stratum", figures=told, npu_ops=0,
-              host_ops=(), compile_seconds=None, emulate_seconds=None, verify=None)  # fmt: skip
+              vector_ops=0, host_ops=(), compile_seconds=None, emulate_seconds=None, verify=None)  # fmt: skip
     lines = list(run_tables(run, None, all_layers=False, width=80))
     assert lines[1] == "16 of 64 cores used: DRAM is full with them"
     all_used = replace(run, figures=figures([], 64))

@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from npu_backend.errors import InputError, OptionError, UnsupportedError
-from tvm_ext.backend import ENGINE, HOST, NpuBackend
+from tvm_ext.backend import HOST, NpuBackend
+from tvm_ext.package import ENGINE
 
 OPSET = 17
 

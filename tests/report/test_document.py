@@ -43,6 +43,7 @@ NAMES = [
     "critical_path",
     "links",
     "npu_ops",
+    "vector_ops",
     "host_ops",
     "verify",
 ]
@@ -50,7 +51,8 @@ NAMES = [
 
 def document(verify: Verification | None = None) -> dict[str, object]:
     run = Run(
-        model="m", machine="exynos2100", cores=2, strategy="base", plan="base", figures=figures([], 2), npu_ops=0,
+        model="m", machine="exynos2100", cores=2, strategy="base", plan="base", figures=figures([], 2),
+        npu_ops=0, vector_ops=0,
         host_ops=[HostOperator("n", "Sin", "not quantised")], compile_seconds=1.5, emulate_seconds=None, verify=verify,
         network=NetworkReport.of([]),
     )  # fmt: skip

@@ -29,7 +29,8 @@ def timed() -> TimedProgram:
 def run_of(programs: list[TimedProgram], name: str = "small") -> Run:
     return Run(
         model=name, machine="exynos2100", cores=2, strategy="channel", plan="channel", figures=figures(programs, 2),
-        npu_ops=4, host_ops=[HostOperator(name, "Sin", name)], compile_seconds=1.0, emulate_seconds=None, verify=None,
+        npu_ops=4, vector_ops=0, host_ops=[HostOperator(name, "Sin", name)], compile_seconds=1.0, emulate_seconds=None,
+        verify=None,
         network=NetworkReport.of(programs),
     )  # fmt: skip
 

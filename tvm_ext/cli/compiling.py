@@ -81,10 +81,11 @@ def _compile(
         texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
         write_atomically(assembly, "".join(texts).encode())
     talk.show(f"{output}: {compiled.name} for {compiled.machine}, {compiled.cores} cores, strategy {compiled.strategy};"
-              f" NPU programs: {len(compiled.programs)}", *host_lines(compiled.npu_ops, compiled.host_ops))  # fmt: skip
+              f" NPU programs: {len(compiled.programs)}",
+              *host_lines(compiled.npu_ops, compiled.vector_ops, compiled.host_ops))  # fmt: skip
     if source.quantization is not None:
         talk.show(*quantization_lines(source.quantization))
-    warn_of_float_model(model, compiled.machine, compiled.npu_ops, compiled.host_ops)
+    warn_of_float_model(model, compiled.machine, compiled.npu_ops, compiled.vector_ops, compiled.host_ops)
     LOG.info("compiled in %.3f s", compiled.compile_seconds)
 
 
@@ -108,7 +109,7 @@ def stopped(
 
     with source_of(model, options, quantizing, talk) as source, talk.progress("compile") as step:
         step(IMPORT_STAGE, None)
-        front = import_model(source.path, plan.shapes, computes_float=plan.machine.computes_float)
+        front = import_model(source.path, plan.shapes, **plan.front_end)
         stages = [_stage(graph, plan, stop_after) for graph in front.partitioned.graphs.values()]
     for stage in stages:
         if dump:

@@ -99,6 +99,9 @@ def _peak(machine: Machine) -> float:
 @click.argument("model", type=FILE, required=False)
 @click.option("--machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default.")
 @click.option("--shapes", metavar="TEXT", help='Shapes of dynamic inputs: "input:[1,3,224,224]".')
+@click.option(
+    "--kernels/--no-kernels", default=True, help="Let the vector processors run what the engines do not know."
+)
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write where every node of MODEL runs, and why.")
 @click.option("--markdown", type=FILE, metavar="FILE.md", help="Write the operators of the NPU as a page.")
 @click.option("-v", "--verbose", is_flag=True, help="Say it of every node.")
@@ -106,6 +109,7 @@ def ops_command(
     model: Path | None,
     machine: str | None,
     shapes: str | None,
+    kernels: bool,
     json_file: Path | None,
     markdown: Path | None,
     verbose: bool,
@@ -119,7 +123,8 @@ def ops_command(
     if markdown is not None:
         raise click.UsageError("--markdown lists the operators of the NPU; leave out the MODEL")
     Talk(verbose).set_up_log()
-    _list_nodes(model, machine or DEFAULT_MACHINE, {} if shapes is None else parse_shapes(shapes), json_file, verbose)
+    extents = {} if shapes is None else parse_shapes(shapes)
+    _list_nodes(model, machine or DEFAULT_MACHINE, extents, kernels, json_file, verbose)
 
 
 def _list_operators(markdown: Path | None) -> None:
@@ -151,16 +156,19 @@ def _text_table(*columns: str) -> Table:
     return table
 
 
-def _list_nodes(model: Path, machine_name: str, shapes: Any, json_file: Path | None, verbose: bool) -> None:
+def _list_nodes(
+    model: Path, machine_name: str, shapes: Any, kernels: bool, json_file: Path | None, verbose: bool
+) -> None:
     from npu_backend.files import check_writable, write_atomically
     from npu_backend.machine import load_machine
     from npu_backend.report.document import to_json
-    from tvm_ext.driver import import_model
+    from tvm_ext.driver import front_end_options, import_model
+    from tvm_ext.package import vector_ops
 
     if json_file is not None:
         check_writable(json_file)
     machine = load_machine(machine_name)
-    parts = import_model(model, shapes, computes_float=machine.computes_float).partitioned
+    parts = import_model(model, shapes, **front_end_options(machine, kernels=kernels)).partitioned
     if json_file is not None:
         document = {
             "model": model.stem,
@@ -171,35 +179,40 @@ def _list_nodes(model: Path, machine_name: str, shapes: Any, json_file: Path | N
     for line in _node_lines(parts) if verbose else _summary_lines(parts):
         click.echo(line)
     click.echo(_total_line(parts))
-    warn_of_float_model(model, machine.name, len(parts.npu_ops), parts.host_ops)
+    warn_of_float_model(model, machine.name, len(parts.npu_ops), vector_ops(parts.npu_ops), parts.host_ops)
 
 
 def _total_line(parts: Partitioned) -> str:
     from npu_backend.ops import spec_of
+    from tvm_ext.package import vector_ops
 
     npu, total = len(parts.npu_ops), len(parts.npu_ops) + len(parts.host_ops)
+    vector = vector_ops(parts.npu_ops)
     macs = sum(spec_of(op).macs(graph, op) for graph in parts.graphs.values() for op in graph.ops)
     return (f"{npu} of {total} operators on the NPU in {len(parts.graphs)} program{'s' * (len(parts.graphs) != 1)},"
-            f" {macs:,} MACs there; {total - npu} on the host")  # fmt: skip
+            f" {macs:,} MACs there, {vector} by kernels of the vector processors;"
+            f" {total - npu} on the host")  # fmt: skip
 
 
 def _node_lines(parts: Partitioned) -> Iterator[str]:
-    rows = [("npu", op.op, op.name, op.partition) for op in parts.npu_ops]
+    rows = [(op.engine, op.op, op.name, op.partition) for op in parts.npu_ops]
     rows += [("host", op.op, op.name, op.reason) for op in parts.host_ops]
     for place, op, name, remark in rows:
-        yield f"{place:<5} {op:<22} {name}  # {remark}"
+        yield f"{place:<6} {op:<22} {name}  # {remark}"
 
 
 def _summary_lines(parts: Partitioned) -> Iterator[str]:
     from tvm_ext.coverage import host_groups
-    from tvm_ext.package import NOT_QUANTIZED
+    from tvm_ext.package import ENGINE, NOT_QUANTIZED, VECTOR
 
-    if parts.npu_ops:
-        yield f"npu   {_counted(Counter(op.op for op in parts.npu_ops).most_common())}"
+    for engine in (ENGINE, VECTOR):
+        counted = Counter(op.op for op in parts.npu_ops if op.engine == engine).most_common()
+        if counted:
+            yield f"{engine:<6} {_counted(counted)}"
     for group in host_groups(parts.host_ops):
         detail = group.example.reason.removeprefix(f"{NOT_QUANTIZED}: ")
         example = f", for example {group.example.name}: {detail}" if group.reason == NOT_QUANTIZED else ""
-        yield f"host  {_counted(group.counts)}  # {group.reason}{example}"
+        yield f"host   {_counted(group.counts)}  # {group.reason}{example}"
 
 
 def _counted(counts: Iterable[tuple[str, int]]) -> str:

@@ -23,6 +23,7 @@ TARGET_OPTIONS = {
     "cores": "its first N cores",
     "strategy": "how layers are divided",
     "spm-bytes": "scratchpad of every core, instead of the machine's",
+    "kernels": "1: the vector processors run what TVM lowers and the engines do not know; 0: the host does",
 }
 _SHAPE = re.compile(r"\s*,?\s*(?P<name>[^\s\[\]]+):\[(?P<extents>[^\]]*)\]\s*")
 
@@ -33,11 +34,22 @@ FILE = click.Path(path_type=Path)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compile for: the machine with the cores to use, the strategy, the shapes of dynamic inputs."""
+    """What to compile for: the machine with the cores to use, the strategy, the shapes of dynamic inputs.
+
+    `kernels`: whether the vector processors run what the engines do not know.
+    """
 
     machine: Machine
     strategy: Strategy
     shapes: Mapping[str, tuple[int, ...]]
+    kernels: bool = True
+
+    @property
+    def front_end(self) -> dict[str, Any]:
+        """What `tvm_ext.driver.import_model` is to know of the machine."""
+        from tvm_ext.driver import front_end_options
+
+        return front_end_options(self.machine, kernels=self.kernels)
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class PlanOptions:
     strategy: str | None
     spm_bytes: int | None
     shapes: str | None
+    kernels: bool | None = None
 
     def given(self) -> list[str]:
         """The flags the user gave."""
@@ -61,7 +74,8 @@ class PlanOptions:
         Raises OptionError for options that do not exist or contradict one another, MachineError for the machine.
         """
         target = parse_target(self.target) if self.target is not None else {}
-        flags = (self.machine, self.cores, self.strategy, self.spm_bytes)
+        kernels = None if self.kernels is None else int(self.kernels)
+        flags = (self.machine, self.cores, self.strategy, self.spm_bytes, kernels)
         said = {name: _agreed(name, flag, target) for name, flag in zip(TARGET_OPTIONS, flags, strict=True)}
         options = {name: value for name, value in said.items() if value is not None}
         return plan_of_target(options, parse_shapes(self.shapes) if self.shapes is not None else {})
@@ -80,7 +94,10 @@ def plan_of_target(options: Mapping[str, str], shapes: Mapping[str, tuple[int, .
     cores, spm_bytes = (_integer(name, options.get(name)) for name in ("cores", "spm-bytes"))
     machine = machine if cores is None else machine.take(cores)
     machine = machine if spm_bytes is None else machine.with_spm_bytes(spm_bytes)
-    return Plan(machine, strategy, shapes or {})
+    kernels = options.get("kernels", "1")
+    if kernels not in ("0", "1"):
+        raise _option_error(f"--target says -kernels={kernels}; it must be 0 or 1")
+    return Plan(machine, strategy, shapes or {}, kernels == "1")
 
 
 def plan_options(command: Function) -> Function:
@@ -93,7 +110,19 @@ def plan_options(command: Function) -> Function:
         click.option("--cores", type=int, metavar="N", help="Its first N cores; all by default."),
         click.option("--strategy", metavar="NAME", help=f"How layers are divided; {DEFAULT_STRATEGY} by default."),
         click.option("--spm-bytes", type=int, metavar="N", help="Scratchpad of every core, instead of the machine's."),
-        click.option("--shapes", metavar="TEXT", help='Shapes of dynamic inputs: "input:[1,3,224,224]".'),
+        click.option(
+            "--kernels/--no-kernels",
+            default=None,
+            help="Let the vector processors run what TVM lowers and the engines do not know (the default), or"
+            " the host.",
+        ),
+        click.option(
+            "--shapes",
+            "--input-shapes",
+            "shapes",
+            metavar="TEXT",
+            help='Shapes of dynamic inputs: "input:[1,3,224,224]".',
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -160,13 +160,30 @@ def _error_texts(output: QuantizedOutput) -> Iterator[str]:
         yield f"top-1 agrees on {output.top1_agreement:.1%}"
 
 
-def warn_of_float_model(model: Path, machine: str, npu_ops: int, host_ops: Iterable[HostOperator | HostOp]) -> None:
-    """Unless the NPU got something, or what stays on the host does so for another reason."""
+def warn_of_float_model(
+    model: Path, machine: str, npu_ops: int, vector_ops: int, host_ops: Iterable[HostOperator | HostOp]
+) -> None:
+    """Where the engines got nothing of a model because it is in float."""
     from npu_backend.rates import machines_for
     from tvm_ext.package import NOT_QUANTIZED
 
-    if npu_ops or not any(op.reason.startswith(NOT_QUANTIZED) for op in host_ops):
+    in_float = any(op.reason.startswith(NOT_QUANTIZED) for op in host_ops) or (vector_ops and _reads_floats(model))
+    if npu_ops > vector_ops or not in_float:
         return
-    LOG.warning("warning: %s is a float model, which runs whole on the host: %s does not compute in float; take a"
-                " machine that does (--machine %s) or add --quantize int8 --calibration DATA", model, machine,
+    place = "by kernels of the vector processors" if vector_ops else "whole on the host"
+    LOG.warning("warning: %s is a float model, which runs %s: the engines of %s do not compute in float; take a machine"
+                " whose engines do (--machine %s) or add --quantize int8 --calibration DATA", model, place, machine,
                 "|".join(machines_for("float16")))  # fmt: skip
+
+
+def _reads_floats(model: Path) -> bool:
+    """Whether an input of an ONNX file is of floats; packages tell nothing of it."""
+    import onnx
+
+    from tvm_ext.cli.session import is_package
+    from tvm_ext.onnx_load import model_inputs
+
+    if is_package(model):
+        return False
+    inputs = model_inputs(onnx.load(model, load_external_data=False))
+    return any(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in inputs)

@@ -130,7 +130,7 @@ def _run(model: Path, plan: PlanOptions, quantizing: QuantizeOptions, options: R
     if options.json_file is not None:
         write_atomically(options.json_file, to_json(run_document(run)))
     _show(run, timed, compiled, plan, options, talk)
-    warn_of_float_model(model, compiled.machine, compiled.npu_ops, compiled.host_ops)
+    warn_of_float_model(model, compiled.machine, compiled.npu_ops, compiled.vector_ops, compiled.host_ops)
     return FAILED if run.verify is not None and run.verify.failures else 0
 
 
@@ -183,6 +183,7 @@ def execute(
         plan=plan_name(timed, compiled.strategy),
         figures=figures(timed, compiled.cores, compiled.io_bytes),
         npu_ops=compiled.npu_ops,
+        vector_ops=compiled.vector_ops,
         host_ops=compiled.host_ops,
         compile_seconds=compiled.compile_seconds,
         emulate_seconds=None if options.timing_only else seconds,
@@ -234,7 +235,15 @@ def _tolerance(compiled: Compiled, options: RunOptions) -> Tolerance:
 
     layers = layer_records(compiled.programs.values())
     in_half, wide = (any(layer[name] for layer in layers) for name in ("in_float", "wide_codes"))
-    usual = HALF_ROUNDING if in_half else WIDE_ROUNDING if wide else FLOAT_ROUNDING if compiled.host_ops else 0.0
+    usual = (
+        HALF_ROUNDING
+        if in_half
+        else WIDE_ROUNDING
+        if wide
+        else FLOAT_ROUNDING
+        if compiled.host_ops or compiled.vector_ops
+        else 0.0
+    )
     relative = usual if options.tolerance is None else options.tolerance
     return Tolerance(options.tolerance_lsb, relative, PEAK if in_half or wide else 1.0, codes_too=in_half or wide)
 

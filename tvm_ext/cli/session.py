@@ -27,7 +27,7 @@ from tvm_ext.cli.options import Plan
 from tvm_ext.cli.talk import Step
 from tvm_ext.driver import FrontEnd, compile_imported, import_model
 from tvm_ext.onnx_load import model_inputs
-from tvm_ext.package import LIBRARY, Package, read_package
+from tvm_ext.package import LIBRARY, Package, read_package, vector_ops
 
 PACKAGE_SUFFIX = ".tar"
 
@@ -37,7 +37,8 @@ class Compiled:
     """A model's NPU programs by symbol and what a report says of it.
 
     `package` is None when only the programs were asked for, `graphs` is empty for a package that was read.
-    `io_bytes`: the model's inputs and outputs. `npu_ops` counts ONNX nodes.
+    `io_bytes`: the model's inputs and outputs. `npu_ops` counts ONNX nodes, `vector_ops` those of them that kernels
+    compute.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Compiled:
     strategy: str
     programs: Mapping[str, bytes]
     npu_ops: int
+    vector_ops: int
     host_ops: tuple[HostOperator, ...]
     io_bytes: int
     compile_seconds: float
@@ -87,7 +89,7 @@ def compile_file(path: Path, plan: Plan, step: Step, *, programs_only: bool = Fa
     Raises what `tvm_ext.driver.compile_model` does.
     """
     step("import", None)
-    front = import_model(path, plan.shapes, computes_float=plan.machine.computes_float)
+    front = import_model(path, plan.shapes, **plan.front_end)
     compiler = ProgramCompiler(plan, step, check)
     if programs_only:
         return _programs_only(path, front, compiler)
@@ -112,6 +114,7 @@ def _programs_only(path: Path, front: FrontEnd, compiler: ProgramCompiler) -> Co
         strategy=plan.strategy.name,
         programs=programs,
         npu_ops=len(parts.npu_ops),
+        vector_ops=vector_ops(parts.npu_ops),
         host_ops=tuple(HostOperator(op.name, op.op, op.reason) for op in parts.host_ops),
         io_bytes=_front_bytes(front),
         compile_seconds=sum(front.stage_seconds.values()) + compiler.seconds,
@@ -129,6 +132,7 @@ def _of_package(package: Package) -> Compiled:
         strategy=metadata.strategy,
         programs=package.programs,
         npu_ops=len(metadata.npu_ops),
+        vector_ops=vector_ops(metadata.npu_ops),
         host_ops=tuple(HostOperator(op.name, op.op, op.reason) for op in metadata.host_ops),
         io_bytes=sum(_size_bytes(tensor.shape, tensor.dtype) for tensor in (*metadata.inputs, *metadata.outputs)),
         compile_seconds=metadata.compile_seconds,

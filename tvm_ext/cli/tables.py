@@ -39,12 +39,13 @@ def run_tables(run: Run, one_core_us: float | None, *, all_layers: bool, width: 
         if all_layers and run.network is not None:
             yield path_table(run.network.path, run.figures.layers)
             yield links_table(run.network.links)
-    yield from host_lines(run.npu_ops, run.host_ops)
+    yield from host_lines(run.npu_ops, run.vector_ops, run.host_ops)
 
 
-def host_lines(npu_ops: int, host_ops: Sequence[HostOperator]) -> Iterator[str]:
+def host_lines(npu_ops: int, vector_ops: int, host_ops: Sequence[HostOperator]) -> Iterator[str]:
     """How many operators run where, and every operator of the host by name, grouped by reason."""
-    yield f"{_plural(npu_ops, 'ONNX node')} on the NPU, {len(host_ops)} on the host"
+    kernels = f" ({vector_ops} by kernels of the vector processors)" if vector_ops else ""
+    yield f"{_plural(npu_ops, 'ONNX node')} on the NPU{kernels}, {len(host_ops)} on the host"
     groups: dict[tuple[str, str], list[HostOperator]] = {}
     for op in host_ops:
         # Who reads or writes the float32 is told of the first only; the JSON has it of all.

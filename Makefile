@@ -138,6 +138,11 @@ bench-zoo: setup ## the emulator against ONNX Runtime on the models of others, i
 bench-vela: setup ## emulated latency and DRAM traffic beside the estimates of Arm's compiler Vela
 	@$(python) -m benchmarks.vela
 
+.PHONY: bench-front-end
+bench-front-end: setup ## seconds from MobileNetV2 in int8 to its NPU graph, in each TVM generation that is installed
+	@$(python) -m benchmarks.front_end
+	@test ! -e $(relay_installed) || $(relay_python) -m benchmarks.front_end
+
 .PHONY: bench-network
 bench-network: setup ## up to 64 cores and six topologies on the emulator's clock (hours; takes up where it stopped)
 	@mkdir -p build

@@ -36,17 +36,20 @@ def partition(
     """
     imported = import_onnx(model)
     findings = find_matches(index_program(imported.imported(), computes_float=computes_float))
-    merged = _merged(_outlined(imported, [found.match for found in findings.found]))
+    matches = [found.match for found in findings.found]
+    merged = _merged(_outlined(imported, matches))
     regions = _regions(merged, findings.found)
     parts = {symbol: region.part for symbol, region in regions.items()}
     outputs = tuple((shape_of(value), dtype_of(value)) for value in imported.outputs)
-    return Partitioned(
-        _renamed(merged, regions), build_graphs(model.graph.name, parts), npu_ops(parts), findings.host_ops, outputs
-    )
+    module = _finished(merged, regions, [_composite(imported, match, index) for index, match in enumerate(matches)])
+    return Partitioned(module, build_graphs(model.graph.name, parts), npu_ops(parts), findings.host_ops, outputs)
 
 
 def _outlined(imported: RelayModel, matches: Sequence[Match]) -> tvm.IRModule:
-    """``main`` with every match as a call of a composite function that carries its number."""
+    """``main`` with every match as a call of a composite function that carries its number.
+
+    The functions stay empty until the partitions are there: TVM's passes walk through all of them again and again.
+    """
     by_root = {match.root: index for index, match in enumerate(matches)}
     vanished = {variable for match in matches for variable in match.inside}
     built = _Builder(imported, dict(imported.inputs), is_host=True)
@@ -54,7 +57,7 @@ def _outlined(imported: RelayModel, matches: Sequence[Match]) -> tvm.IRModule:
         index = by_root.get(variable)
         if index is not None:
             arguments = [built.expressions[read] for read in matches[index].inputs]
-            built.expressions[variable] = relay.Call(_composite(imported, matches[index], index), arguments)
+            built.expressions[variable] = relay.Call(_empty_composite(matches[index], index), arguments)
         elif variable not in vanished:
             built.define(variable)
     results = [built.read(value) for value in imported.outputs]
@@ -90,14 +93,28 @@ class _Builder:
         return relay.const(value.array) if isinstance(value, Constant) else self.expressions[value]
 
 
+def _empty_composite(match: Match, index: int) -> relay.Function:
+    root = match.root
+    return _marked(list(_parameters(match).values()), relay.zeros(root.shape, root.dtype), match, index)
+
+
 def _composite(imported: RelayModel, match: Match, index: int) -> relay.Function:
-    parameters = {variable: relay.var(f"x{number}", shape=variable.shape, dtype=variable.dtype)
-                  for number, variable in enumerate(match.inputs)}  # fmt: skip
+    """The match as TVM would compute it."""
+    parameters = _parameters(match)
     built = _Builder(imported, dict(parameters), is_host=False)
     for variable in (*match.inside, match.root):
         built.define(variable)
-    function = relay.Function(list(parameters.values()), built.expressions[match.root])
+    return _marked(list(parameters.values()), built.expressions[match.root], match, index)
+
+
+def _parameters(match: Match) -> dict[Variable, relay.Var]:
+    return {variable: relay.var(f"x{number}", shape=variable.shape, dtype=variable.dtype)
+            for number, variable in enumerate(match.inputs)}  # fmt: skip
+
+
+def _marked(parameters: list[relay.Var], body: relay.Expr, match: Match, index: int) -> relay.Function:
     attributes = {"Composite": f"{CODEGEN}.{match.node.op_type}", _MATCH_ATTRIBUTE: index, "Primitive": 1}
+    function = relay.Function(parameters, body)
     for name, value in attributes.items():
         function = function.with_attr(name, tvm.tir.IntImm("int32", value) if isinstance(value, int) else value)
     return function
@@ -194,18 +211,36 @@ class _Renaming(relay.ExprMutator):  # type: ignore[misc]
         return relay.TupleGetItem(value, item.index if region is None else region[1].results.index(item.index))
 
 
-def _renamed(module: tvm.IRModule, regions: Mapping[str, _Region]) -> tvm.IRModule:
+class _Filling(relay.ExprMutator):  # type: ignore[misc]
+    """Calls of empty composites made calls of those with content."""
+
+    def __init__(self, composites: Sequence[relay.Function]) -> None:
+        super().__init__()
+        self._composites = composites
+
+    def visit_call(self, call: relay.Call) -> relay.Expr:
+        """The call of the composite of the same number."""
+        return relay.Call(self._composites[_number(call)], [self.visit(argument) for argument in call.args])
+
+
+def _finished(
+    module: tvm.IRModule, regions: Mapping[str, _Region], composites: Sequence[relay.Function]
+) -> tvm.IRModule:
+    """Partitions under their symbols, parameters and results in the wanted order, composites with content."""
     variables = {region.name: (relay.GlobalVar(symbol), region) for symbol, region in regions.items()}
-    functions = {variable: _reordered(region, variable.name_hint) for variable, region in variables.values()}
+    functions = {
+        variable: _reordered(region, variable.name_hint, composites) for variable, region in variables.values()
+    }
     main = _Renaming(variables).visit(module["main"])
     return relay.transform.InferType()(tvm.IRModule({**functions, relay.GlobalVar("main"): main}))
 
 
-def _reordered(region: _Region, symbol: str) -> relay.Function:
-    function, body, returned = region.function, region.function.body, region.function.ret_type
+def _reordered(region: _Region, symbol: str, composites: Sequence[relay.Function]) -> relay.Function:
+    function, returned = region.function, region.function.ret_type
+    body = _Filling(composites).visit(function.body)
     if isinstance(body, relay.Tuple):
-        fields = [body.fields[place] for place in region.results]
-        body, returned = relay.Tuple(fields), relay.TupleType([field.checked_type for field in fields])
+        body = relay.Tuple([body.fields[place] for place in region.results])
+        returned = relay.TupleType([returned.fields[place] for place in region.results])
     parameters = [function.params[place] for place in region.parameters]
     made = relay.Function(parameters, body, returned, function.type_params, function.attrs)
     return made.with_attr("global_symbol", symbol)

@@ -1,8 +1,9 @@
 """TVM's own ONNX importer for Relay, run on one node at a time.
 
-As TVM runs it, the importer infers the type of everything before a node for each of its questions and folds constants
-by compiling them, about a thousand times for a MobileNetV2. Here a node is converted over fresh variables of known type
-in the place of what it reads, so no question reaches further than the node.
+As TVM runs it, the importer infers the type of everything before a node for each of its questions, folds constants by
+compiling them, about a thousand times for a MobileNetV2, and makes the table of its converters anew for each node. Here
+a node is converted over fresh variables of known type in the place of what it reads, so no question reaches further
+than the node.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ import tvm
 from onnx import numpy_helper
 from tvm import relay
 from tvm.relay.frontend.common import fold_constant, infer_type
-from tvm.relay.frontend.onnx import GraphProto, onnx_input
+from tvm.relay.frontend.onnx import GraphProto, _get_convert_map, onnx_input
 
 from npu_backend.errors import UnsupportedError
 from tvm_ext.onnx_constants import Constants
@@ -41,13 +43,14 @@ _CODING = {"QuantizeLinear": QUANTIZE, "DequantizeLinear": DEQUANTIZE}
 
 @dataclass(frozen=True)
 class NodeForm:
-    """An ONNX node as TVM writes it: what each of its outputs is, over the variables of what it reads.
+    """An ONNX node as TVM writes it: what each of its outputs is, over the variables of what it reads; and their types.
 
     `refusal`: why TVM writes it in no way; its results are then of the right type, but no more than that.
     """
 
     operands: Mapping[str, relay.Var]
     results: Mapping[str, relay.Expr]
+    types: Mapping[str, Type]
     refusal: str | None = None
 
 
@@ -96,7 +99,7 @@ def _import_node(imported: RelayModel, node: onnx.NodeProto, opset: int, types: 
         elif isinstance(result, relay.Constant):
             imported.named[name] = Constant(result.data.numpy())
         else:
-            variable = Variable(name, *_type_of(result))
+            variable = Variable(name, *form.types[name])
             imported.named[name] = variable
             imported.sources[variable] = Source(node, name)
             imported.calls[variable] = _call(imported, node)
@@ -122,7 +125,7 @@ def _form(imported: RelayModel, node: onnx.NodeProto, opset: int, types: Mapping
         results = _NodeConverter(variables, constants, opset).convert(node)
         made = {name: _type_of(result) for name, result in results.items()}
         if made == made | wanted:
-            return NodeForm(variables, results)
+            return NodeForm(variables, results, made)
         reason = f"it makes {made} of it where ONNX says {wanted}"
     except _REFUSALS as error:
         reason = _reason(error)
@@ -130,13 +133,14 @@ def _form(imported: RelayModel, node: onnx.NodeProto, opset: int, types: Mapping
                " model before it")  # fmt: skip
     if len(wanted) < sum(map(bool, node.output)):
         raise UnsupportedError(refusal)
-    return NodeForm(variables, {name: relay.zeros(*each) for name, each in wanted.items()}, refusal)
+    return NodeForm(variables, {name: relay.zeros(*each) for name, each in wanted.items()}, wanted, refusal)
 
 
 def _type_of(result: relay.Expr) -> Type:
     if isinstance(result, relay.Constant):
         return tuple(result.data.shape), str(result.data.dtype)
-    checked = infer_type(result).checked_type
+    is_known = isinstance(result, relay.Var)
+    checked = result.type_annotation if is_known else infer_type(result).checked_type
     return tuple(int(extent) for extent in checked.shape), str(checked.dtype)
 
 
@@ -148,6 +152,12 @@ def _inferred_types(model: onnx.ModelProto) -> Mapping[str, Type]:
               and value.type.tensor_type.HasField("shape")
               and all(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim))  # fmt: skip
     return {info.name: (info.shape, info.dtype) for info in map(tensor_info, static)}
+
+
+@cache
+def _converters(opset: int) -> Mapping[str, Any]:
+    """TVM's converters of ONNX operators by type."""
+    return dict(_get_convert_map(opset))
 
 
 class _NodeConverter(GraphProto):  # type: ignore[misc]
@@ -208,6 +218,12 @@ class _NodeConverter(GraphProto):  # type: ignore[misc]
             # TVM raises to the power first, which keeps the sign of odd ones.
             operands[0] = relay.abs(operands[0])
         return self._convert_operator(node.op_type, operands, attributes, self.opset)
+
+    def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+        converter = _converters(opset).get(op_name)
+        if converter is None:
+            raise NotImplementedError(f"Operator {op_name} not implemented.")
+        return converter(inputs, attrs, self._params)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -103,12 +104,27 @@ def _load_external_data(path: Path, model: onnx.ModelProto) -> None:
 def _check(path: Path, model: onnx.ModelProto) -> None:
     large = model.ByteSize() > _LARGEST_MESSAGE_BYTES
     try:
-        onnx.checker.check_model(str(path) if large else model)
+        with _shapes_of_outputs(model):
+            onnx.checker.check_model(str(path) if large else model)
     except onnx.checker.ValidationError as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(
             f"{path}: not a valid ONNX model: {reason}; mend that node or export the model again"
         ) from error
+
+
+@contextmanager
+def _shapes_of_outputs(model: onnx.ModelProto) -> Iterator[None]:
+    """Some shape for outputs without any: onnx before 1.19 takes the lack for an error, and looks at it no further."""
+    tensors = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    without = [tensor for tensor in tensors if not tensor.HasField("shape")]
+    for tensor in without:
+        tensor.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for tensor in without:
+            tensor.ClearField("shape")
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | str]:

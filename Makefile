@@ -76,7 +76,7 @@ test-relay: ## Relay and plain tvmc: TVM 0.16 under Python 3.10 (RELAY_PYTHON na
 		'with RELAY_PYTHON=' >&2
 else
 test-relay: setup $(relay_installed)
-	@NPU_RELAX_PYTHON=$(abspath $(python)) $(relay_python) -m pytest -q -n $(JOBS) tests/relay tests/tvmc
+	@NPU_RELAX_PYTHON=$(abspath $(python)) $(relay_python) -m pytest -q -n $(JOBS) tests/relay tests/tvmc tests/tir
 endif
 
 $(relay_installed): pyproject.toml requirements/relay.txt

@@ -37,10 +37,18 @@ _OPERATORS = (
 
 
 def blocks_of(function: Any) -> list[Any]:
-    """The blocks of a function in order, those that only move or map elements inlined into their readers."""
+    """The blocks of a function in order, those that only move or map elements inlined into their readers.
+
+    Raises ValueError for a function that is one opaque block.
+    """
     schedule = _Schedule(function)
     get_root = getattr(schedule, "get_sblock", None) or schedule.get_block
-    root = get_root("root")
+    try:
+        root = get_root("root")
+    except _ScheduleError as error:
+        calls = "call_packed" in function.script()
+        block = function.body.block.name_hint
+        raise ValueError("it calls TVM's runtime" if calls else f"{block} is no expression of one element") from error
     for block in schedule.get_child_blocks(root):
         try:
             schedule.compute_inline(block)

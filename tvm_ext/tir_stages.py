@@ -233,7 +233,9 @@ def _stage(block: Any, name: str) -> Stage:
     body = block.body
     if type(body).__name__ != "BufferStore" or len(block.writes) != 1:
         raise ValueError(f"{block.name_hint} is no expression of one element")
-    spatial = tuple(each.var for each in block.iter_vars if not api.is_reduction(each))
+    rank = len(body.buffer.shape)
+    # A block of a number has a variable all the same, which is read nowhere.
+    spatial = tuple(each.var for each in block.iter_vars if not api.is_reduction(each)) if rank else ()
     reduced = tuple((each.var, api.constant(each.dom.min), api.constant(each.dom.extent))
                     for each in block.iter_vars if api.is_reduction(each))  # fmt: skip
     shape = api.shape_of(body.buffer)

@@ -19,16 +19,20 @@ from typing import Any
 import tvm
 from tvm.driver import tvmc
 from tvm.driver.tvmc import TVMCException, compiler, composite_target, frontends
+from tvm.driver.tvmc import main as tvmc_main
 from tvm.driver.tvmc import model as tvmc_model
 from tvm.driver.tvmc import target as tvmc_target
+from tvm.driver.tvmc.shape_parser import parse_shape_string
 from tvm.rpc import server
 
 from npu_backend.errors import NpuError
 from npu_backend.program import Program
 from npu_backend.report.stages import program_text
 from tvm_ext.carrier import build_carrier
-from tvm_ext.cli.options import TARGET_OPTIONS, Plan, plan_of_target
+from tvm_ext.cli.options import DEFAULT_MACHINE, TARGET_OPTIONS, Plan, plan_of_target
 from tvm_ext.cli.session import ProgramCompiler
+from tvm_ext.cli.talk import Talk
+from tvm_ext.cli.tuning import tune_file, tuning_table
 from tvm_ext.driver import FrontEnd, import_model, metadata_of
 from tvm_ext.package import EXECUTOR, LIBRARY, PARAMETERS, Metadata, Package, read_members, write_package
 from tvm_ext.parts import CODEGEN
@@ -67,6 +71,29 @@ def install() -> None:
     compiler.target_from_cli = _on_this_host(compiler.target_from_cli)
     tvmc_model.TVMCModel.export_package = _exporting(tvmc_model.TVMCModel.export_package)
     server._server_env = _loading_modules(server._server_env)
+    tvmc_main.register_parser(_add_tune_parser)
+
+
+def _add_tune_parser(subparsers: Any, _: object, defaults: Sequence[Mapping[str, Any]]) -> None:
+    """tvmc's own `tune` searches schedules of operators of the host, of which the NPU has none."""
+    parser = subparsers.add_parser("tune-npu", help="find the best strategy and cores of the NPU for a model")
+    parser.add_argument("FILE", type=Path, help="path to the ONNX file")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="records, kept and continued (JSON lines)")
+    parser.add_argument("--machine", default=DEFAULT_MACHINE, help="the machine: a name, or a TOML file")
+    parser.add_argument("--input-shapes", type=parse_shape_string, default=None, help="of inputs with open extents")
+    parser.set_defaults(func=_drive_tune)
+    for each in defaults:
+        parser.set_defaults(**each)
+
+
+def _drive_tune(args: argparse.Namespace) -> int:
+    shapes = {name: tuple(shape) for name, shape in (args.input_shapes or {}).items()}
+    talk = Talk()
+    try:
+        talk.show(tuning_table(tune_file(args.FILE, args.output, args.machine, shapes, talk, kernels=True)))
+    except NpuError as error:
+        raise TVMCException(str(error)) from error
+    return 0
 
 
 def _partition(module: tvm.IRModule, params: object = None, mod_name: str = "default", **options: str) -> tvm.IRModule:
@@ -74,7 +101,7 @@ def _partition(module: tvm.IRModule, params: object = None, mod_name: str = "def
     del params, mod_name
     try:
         start = time.perf_counter()
-        plan = plan_of_target(options)
+        plan = plan_of_target(options, _source_of(module))
         front = _front_end(module, plan)
         _compiled.set(_compile(front, plan, start))
     except NpuError as error:
@@ -82,13 +109,17 @@ def _partition(module: tvm.IRModule, params: object = None, mod_name: str = "def
     return front.partitioned.module
 
 
-def _front_end(module: tvm.IRModule, plan: Plan) -> FrontEnd:
+def _source_of(module: tvm.IRModule) -> Path:
     attributes = module.attrs
     if attributes is None or _PATH not in attributes.keys():  # noqa: SIM118
         raise TVMCException("the NPU takes models from ONNX files only: TVM's form of another kind of file does not"
                             " tell their operators; export the model to ONNX")  # fmt: skip
-    shapes = {name: tuple(shape) for name, shape in json.loads(str(attributes[_SHAPES])).items()}
-    return import_model(str(attributes[_PATH]), shapes, **plan.front_end)
+    return Path(str(attributes[_PATH]))
+
+
+def _front_end(module: tvm.IRModule, plan: Plan) -> FrontEnd:
+    shapes = {name: tuple(shape) for name, shape in json.loads(str(module.attrs[_SHAPES])).items()}
+    return import_model(_source_of(module), shapes, **plan.front_end)
 
 
 def _compile(front: FrontEnd, plan: Plan, start: float) -> _Compiled:

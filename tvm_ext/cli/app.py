@@ -19,6 +19,7 @@ from tvm_ext.cli.disassembling import disasm_command
 from tvm_ext.cli.listing import machines_command, ops_command
 from tvm_ext.cli.reporting import report_command
 from tvm_ext.cli.running import run_command
+from tvm_ext.cli.tuning import tune_command
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -59,6 +60,7 @@ def npuc() -> None:
 for _command in (
     compile_command,
     run_command,
+    tune_command,
     report_command,
     machines_command,
     ops_command,

@@ -69,7 +69,7 @@ def _compile(
     from tvm_ext.cli.tables import host_lines
     from tvm_ext.package import write_package
 
-    plan = options.plan()
+    plan = options.plan(model)
     assembly = output.with_name(output.name + ASSEMBLY_SUFFIX)
     for path in (output, assembly) if dump_code else (output,):
         check_writable(path)
@@ -103,7 +103,7 @@ def stopped(
         raise click.UsageError(
             f"--stop-after {stop_after}: no such stage; there are {', '.join((IMPORT_STAGE, *STAGES))}"
         )
-    plan = options.plan()
+    plan = options.plan(model)
     from npu_backend.report.stages import stage_text
     from tvm_ext.driver import import_model
 

@@ -23,6 +23,7 @@ TARGET_OPTIONS = {
     "cores": "its first N cores",
     "strategy": "how layers are divided",
     "spm-bytes": "scratchpad of every core, instead of the machine's",
+    "tuning-records": "what tuning wrote: take the best strategy and cores for the model on the machine",
     "kernels": "1: the vector processors run what TVM lowers and the engines do not know; 0: the host does",
 }
 _SHAPE = re.compile(r"\s*,?\s*(?P<name>[^\s\[\]]+):\[(?P<extents>[^\]]*)\]\s*")
@@ -63,26 +64,32 @@ class PlanOptions:
     spm_bytes: int | None
     shapes: str | None
     kernels: bool | None = None
+    tuning_records: Path | None = None
 
     def given(self) -> list[str]:
         """The flags the user gave."""
         return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
 
-    def plan(self) -> Plan:
-        """The plan.
+    def plan(self, model: Path | None = None) -> Plan:
+        """The plan; tuning records are those of `model`.
 
         Raises OptionError for options that do not exist or contradict one another, MachineError for the machine.
         """
         target = parse_target(self.target) if self.target is not None else {}
         kernels = None if self.kernels is None else int(self.kernels)
-        flags = (self.machine, self.cores, self.strategy, self.spm_bytes, kernels)
+        flags = (self.machine, self.cores, self.strategy, self.spm_bytes, self.tuning_records, kernels)
         said = {name: _agreed(name, flag, target) for name, flag in zip(TARGET_OPTIONS, flags, strict=True)}
         options = {name: value for name, value in said.items() if value is not None}
-        return plan_of_target(options, parse_shapes(self.shapes) if self.shapes is not None else {})
+        return plan_of_target(options, model, parse_shapes(self.shapes) if self.shapes is not None else {})
 
 
-def plan_of_target(options: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> Plan:
-    """The plan that options of the target make; raises OptionError and MachineError."""
+def plan_of_target(
+    options: Mapping[str, str], model: Path | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Plan:
+    """The plan that options of the target make, for a model that tuning records may be of.
+
+    Raises OptionError, MachineError, and InputError for records that are none.
+    """
     from npu_backend.machine import load_machine
     from npu_backend.strategies import strategy_named
 
@@ -90,8 +97,14 @@ def plan_of_target(options: Mapping[str, str], shapes: Mapping[str, tuple[int, .
         if name not in TARGET_OPTIONS:
             raise _unknown_option(f"-{name}={value}")
     machine = load_machine(options.get("machine", DEFAULT_MACHINE))
-    strategy = strategy_named(options.get("strategy", DEFAULT_STRATEGY))
+    strategy_name = options.get("strategy")
     cores, spm_bytes = (_integer(name, options.get(name)) for name in ("cores", "spm-bytes"))
+    if "tuning-records" in options and model is not None:
+        from tvm_ext.tuning import tuned_choice
+
+        choice = tuned_choice(Path(options["tuning-records"]), model, machine, strategy_name, cores)
+        strategy_name, cores = choice.strategy, choice.cores
+    strategy = strategy_named(strategy_name or DEFAULT_STRATEGY)
     machine = machine if cores is None else machine.take(cores)
     machine = machine if spm_bytes is None else machine.with_spm_bytes(spm_bytes)
     kernels = options.get("kernels", "1")
@@ -115,6 +128,9 @@ def plan_options(command: Function) -> Function:
             default=None,
             help="Let the vector processors run what TVM lowers and the engines do not know (the default), or"
             " the host.",
+        ),
+        click.option(
+            "--tuning-records", type=FILE, metavar="FILE.jsonl", help="Take what `npuc tune` found to be best."
         ),
         click.option(
             "--shapes",

@@ -150,7 +150,7 @@ def compiled_model(model: Path, plan: PlanOptions, options: RunOptions, talk: Ta
 
     if not is_package(model):
         with talk.progress("compile") as step:
-            return compile_file(model, plan.plan(), step, programs_only=options.timing_only, check=options.check)
+            return compile_file(model, plan.plan(model), step, programs_only=options.timing_only, check=options.check)
     if plan.given():
         raise OptionError(f"{model} is compiled already: leave out {', '.join(plan.given())} or name the ONNX file")
     if options.verify and options.reference is None:

@@ -4,14 +4,14 @@
     outputs = NpuBackend.run_model(onnx.load("model.onnx"), [array])
 
 A model is compiled for three cores of the exynos2100, or what the keywords say, linked into a package and run by TVM's
-runtime in this process, the NPU's part on the emulator. With symbolic extents it is compiled for the shapes of the
-inputs that it is run on, once for each.
+runtime in this process, the NPU's part on the emulator. With symbolic extents, or inputs that are axes, shapes and the
+like, it is compiled when it runs, once for every such shape and value.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,12 +22,14 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from npu_backend import compile_graph, load_machine, strategy_named
-from npu_backend.errors import InputError, NpuError, UnsupportedError
+from npu_backend.errors import InputError, NpuError
 from npu_backend.graph import Graph
 from npu_backend.machine import Machine
 from npu_backend.strategies import Strategy
 from tvm_ext.driver import PackageRunner, compile_imported, front_end_options, import_loaded
-from tvm_ext.onnx_load import fix_shapes, is_static, model_inputs
+from tvm_ext.onnx_load import Shapes, fix_shapes, is_static, model_inputs
+from tvm_ext.onnx_parameters import parameter_inputs, with_parameters
+from tvm_ext.onnx_types import check_types
 from tvm_ext.package import Metadata
 
 Array = npt.NDArray[Any]
@@ -60,29 +62,34 @@ class NpuRep(BackendRep):
 
     model: onnx.ModelProto
     target: Target
-    _runners: dict[tuple[tuple[int, ...], ...], tuple[PackageRunner, Metadata]] = field(default_factory=dict)
+    _made: dict[Hashable, tuple[PackageRunner, Metadata]] = field(default_factory=dict)
     _opened: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         """ONNX's interface has nothing to close a model by: its packages go with it."""
         weakref.finalize(self, self._opened.close)
+        self._parameters = parameter_inputs(self.model)
+        self._is_static = is_static(self.model)
+        if self._is_static and not self._parameters:
+            self._package({})
 
-    def run(self, inputs: Any, **_: Any) -> tuple[Array, ...]:
+    def run(self, inputs: Any, **_: Any) -> tuple[Any, ...]:
         """The outputs, in order and by name as a named tuple.
 
-        Raises InputError for inputs that do not fit, and what compiling raises where the shapes are new.
+        Raises InputError for inputs that do not fit, and what compiling raises where shapes or parameters are new.
         """
         arrays = self._by_name(inputs)
-        runner, metadata = self._runner([np.shape(array) for array in arrays.values()])
-        results = runner.run(arrays)
+        runner, metadata = self._package(arrays)
+        results = runner.run({name: array for name, array in arrays.items() if name not in self._parameters})
         names = [info.name for info in metadata.outputs]
         return namedtupledict("Outputs", names)(*(results[name] for name in names))
 
     def metadata(self) -> Metadata:
-        """Of the package; of a model with symbolic extents, of the one that ran last. Raises InputError before."""
-        if not self._runners:
-            raise InputError("the model has symbolic extents and has not run yet: no package is made before")
-        return list(self._runners.values())[-1][1]
+        """Of the package made last. Raises InputError for a model that waits for shapes or parameters."""
+        if not self._made:
+            raise InputError("no package is made before the model has run: it has symbolic extents or inputs that are"
+                             " parameters of operators")  # fmt: skip
+        return list(self._made.values())[-1][1]
 
     def places(self) -> dict[str, str]:
         """Where each operator runs, by the name of its ONNX node: ENGINE (of fixed function), VECTOR or HOST."""
@@ -90,30 +97,32 @@ class NpuRep(BackendRep):
         on_npu = {operator.name: operator.engine for operator in metadata.npu_ops}
         return on_npu | {operator.name: HOST for operator in metadata.host_ops}
 
-    def compile(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Makes the package for inputs of these shapes, in order, unless it is there."""
-        self._runner(shapes)
-
-    def _by_name(self, inputs: Any) -> Mapping[str, Array]:
+    def _by_name(self, inputs: Any) -> Mapping[str, Any]:
         names = [value.name for value in model_inputs(self.model)]
-        if isinstance(inputs, Mapping):
-            return {name: np.asarray(inputs[name]) for name in names if name in inputs}
-        arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-        if len(arrays) != len(names):
-            raise InputError(f"the model has {len(names)} inputs ({', '.join(names)}) and was given {len(arrays)}")
-        return dict(zip(names, map(np.asarray, arrays), strict=True))
+        if not isinstance(inputs, Mapping):
+            values = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+            if len(values) != len(names):
+                raise InputError(f"the model has {len(names)} inputs ({', '.join(names)}) and was given {len(values)}")
+            inputs = dict(zip(names, values, strict=True))
+        for name in names:
+            if name not in inputs:
+                raise InputError(f"input {name!r} is missing; the model's inputs: {', '.join(names)}")
+        # A list is a sequence of tensors.
+        return {name: value if isinstance(value, list) else np.asarray(value) for name, value in inputs.items()}
 
-    def _runner(self, shapes: Sequence[tuple[int, ...]]) -> tuple[PackageRunner, Metadata]:
-        key = () if is_static(self.model) else tuple(map(tuple, shapes))
-        if key not in self._runners:
-            self._runners[key] = self._compiled(shapes)
-        return self._runners[key]
+    def _package(self, arrays: Mapping[str, Any]) -> tuple[PackageRunner, Metadata]:
+        """The package for inputs of these shapes and parameters of these values."""
+        parameters = {name: arrays[name] for name in self._parameters}
+        shapes = {} if self._is_static else {name: array.shape for name, array in arrays.items()
+                                             if name not in parameters and not isinstance(array, list)}  # fmt: skip
+        key = (*shapes.values(), *((array.shape, array.tobytes()) for array in parameters.values()))
+        if key not in self._made:
+            self._made[key] = self._compiled(with_parameters(self.model, parameters), shapes)
+        return self._made[key]
 
-    def _compiled(self, shapes: Sequence[tuple[int, ...]]) -> tuple[PackageRunner, Metadata]:
-        names = [value.name for value in model_inputs(self.model)]
-        given = {} if is_static(self.model) else dict(zip(names, shapes, strict=True))
+    def _compiled(self, model: onnx.ModelProto, shapes: Shapes) -> tuple[PackageRunner, Metadata]:
         machine = self.target.machine
-        front = import_loaded(lambda: fix_shapes(self.model, given), **front_end_options(machine))
+        front = import_loaded(lambda: fix_shapes(model, shapes), **front_end_options(machine))
         compiled = compile_imported(front, machine=machine.name, cores=len(machine.cores),
                                     strategy=self.target.strategy.name, compile_graph=self.target.program)  # fmt: skip
         return self._opened.enter_context(PackageRunner(compiled.package)), compiled.package.metadata
@@ -127,16 +136,13 @@ class NpuBackend(Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> NpuRep:
-        """The model compiled, or checked where its extents are symbolic.
+        """The model compiled; with symbolic extents or parameters of operators as inputs, only checked.
 
         Raises UnsupportedError for what cannot run, and the other errors of `npu_backend.errors`, one per cause.
         """
         super().prepare(model, device, **kwargs)
-        _check_types(model)
-        rep = NpuRep(model, Target.named(**{name: kwargs[name] for name in kwargs if name not in _TOLERANCES}))
-        if is_static(model):
-            rep.compile([])
-        return rep
+        check_types(model)
+        return NpuRep(model, Target.named(**{name: kwargs[name] for name in kwargs if name not in _TOLERANCES}))
 
     @classmethod
     def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Array, ...]:
@@ -160,24 +166,12 @@ class NpuBackend(Backend):
 
     @classmethod
     def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether the model compiles; with symbolic extents, whether it could."""
+        """Whether `prepare` takes the model."""
         try:
             cls.prepare(model, device, **kwargs)
         except (NpuError, onnx.checker.ValidationError):
             return False
         return True
-
-
-def _check_types(model: onnx.ModelProto) -> None:
-    """Refuses sequences, maps and optional values: the machine knows tensors."""
-    for value in (*model_inputs(model), *model.graph.output):
-        kind = value.type.WhichOneof("value")
-        if kind != "tensor_type":
-            raise UnsupportedError(f"{value.name!r} of {model.graph.name} is a {kind.removesuffix('_type')}; models"
-                                   " take and give tensors: split it into one per element")  # fmt: skip
-        if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
-            raise UnsupportedError(f"{value.name!r} of {model.graph.name} holds strings; models compute numbers: encode"
-                                   " them before")  # fmt: skip
 
 
 def _model_of(

@@ -18,16 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from npu_backend.errors import InputError, ProgramError
+from npu_backend.errors import InputError, ModelError, ProgramError, UnsupportedError
 from npu_backend.graph import Graph
 from npu_backend.machine_types import Machine
 from npu_backend.program import Program
 from npu_backend.toolchain import emulator_object
 from tvm_ext.generation import Built, front_end, host, host_name
+from tvm_ext.host_only import on_host
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_empty import without_empty
 from tvm_ext.onnx_load import Shapes, input_infos, load_model, tensor_info
-from tvm_ext.package import LIBRARY, Metadata, Package, TensorInfo, read_package, write_package
+from tvm_ext.onnx_types import check_types
+from tvm_ext.package import LIBRARY, SEQUENCE, Metadata, Package, TensorInfo, read_package, write_package
 from tvm_ext.parts import Partitioned
 
 Array = npt.NDArray[Any]
@@ -97,7 +99,26 @@ def import_loaded(
     """`import_model` of what `load` gives: a valid model whose input shapes are static."""
     clock = _Clock()
     with clock.stage("clean"):
-        cleaned = clean(load())
+        loaded = load()
+        check_types(loaded)
+    try:
+        return _partitioned(loaded, clock, computes_float, kernel_spm_bytes)
+    except (ModelError, UnsupportedError) as refusal:
+        with clock.stage("partition"):
+            partitioned = on_host(loaded, refusal)
+        if partitioned is None:
+            raise
+    names = (value.name for value in loaded.graph.output)
+    outputs = tuple(TensorInfo(name, *described) for name, described in zip(names, partitioned.outputs))
+    tvm_seconds = clock.seconds.pop("import_tvm", 0.0)
+    return FrontEnd(loaded, input_infos(loaded), outputs, partitioned, clock.seconds, tvm_seconds)
+
+
+def _partitioned(
+    loaded: onnx.ModelProto, clock: _Clock, computes_float: bool, kernel_spm_bytes: int | None
+) -> FrontEnd:
+    with clock.stage("clean"):
+        cleaned = clean(loaded)
         model = without_empty(cleaned)
     with clock.stage("import_tvm"):
         partition = front_end().partition
@@ -184,13 +205,17 @@ class PackageRunner:
 
     def run(self, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
         """Outputs by name. Raises InputError for a wrong name, shape or data type."""
-        arrays = [array for array in _check_inputs(self._metadata.inputs, inputs) if array.size]
+        arrays = [array for array in _check_inputs(self._metadata.inputs, inputs) if np.size(array)]
         with _threads(threads):
             results = self._main(arrays)
+        if [info.dtype for info in self._metadata.outputs] == [SEQUENCE]:
+            values: list[Any] = [results]
+        else:
+            values = results
         computed = [info for info in self._metadata.outputs if 0 not in info.shape]
-        values = {info.name: value for info, value in zip(computed, results, strict=True)}
+        named = {info.name: value for info, value in zip(computed, values, strict=True)}
         return {
-            info.name: values[info.name] if info.name in values else np.zeros(info.shape, info.dtype)
+            info.name: named[info.name] if info.name in named else np.zeros(info.shape, info.dtype)
             for info in self._metadata.outputs
         }
 
@@ -215,6 +240,9 @@ def _check_inputs(infos: tuple[TensorInfo, ...], inputs: Mapping[str, Array]) ->
     for info in infos:
         if info.name not in inputs:
             raise InputError(f"input {info.name!r} is missing; the model's inputs: {names}")
+        if info.dtype == SEQUENCE:
+            yield inputs[info.name]
+            continue
         array = np.asarray(inputs[info.name])
         if array.dtype != info.dtype or array.shape != info.shape:
             raise InputError(f"input {info.name!r} is {array.dtype}{list(array.shape)}; the model takes"

@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from npu_backend.errors import ModelError
-from tvm_ext.package import TensorInfo
+from tvm_ext.package import SEQUENCE, TensorInfo
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -50,7 +50,8 @@ def fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     # What was inferred under symbolic extents would contradict the new ones.
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
     return fixed
 
 
@@ -66,8 +67,11 @@ def input_infos(model: onnx.ModelProto) -> tuple[TensorInfo, ...]:
 
 
 def tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
-    """A tensor as it is declared, with static extents."""
-    tensor = value.type.tensor_type
+    """A tensor as it is declared, with static extents; an optional one counts as given."""
+    kind = value.type.optional_type.elem_type if value.type.HasField("optional_type") else value.type
+    if kind.HasField("sequence_type"):
+        return TensorInfo(value.name, (), SEQUENCE)
+    tensor = kind.tensor_type
     shape = tuple(dim.dim_value for dim in tensor.shape.dim)
     return TensorInfo(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)
 
@@ -136,6 +140,8 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
 
 
 def _symbolic(value: onnx.ValueInfoProto) -> bool:
+    if not value.type.HasField("tensor_type"):
+        return False
     return not value.type.tensor_type.HasField("shape") or any(isinstance(dim, str) for dim in _dims(value))
 
 

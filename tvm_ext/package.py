@@ -34,9 +34,14 @@ PARAMETERS = "mod.params"
 PROGRAM_SUFFIX = ".npu"
 
 
+# In place of a data type: a list of tensors, which only the host knows.
+SEQUENCE = "sequence"
+UNKNOWN_EXTENT = -1
+
+
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of the model as the caller sees it."""
+    """An input or output of the model as the caller sees it; of what the host computes, extents may be -1, unknown."""
 
     name: str
     shape: tuple[int, ...]

@@ -12,7 +12,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from npu_backend.errors import ToolchainError
+from npu_backend.errors import ToolchainError, UnsupportedError
 from tvm_ext.generation import Built
 from tvm_ext.parts import CODEGEN
 
@@ -48,7 +48,12 @@ def build(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], li
         module = relax.transform.RunCodegen({CODEGEN: {_CARRIER_OPTION: str(carrier)}})(module)
         # A second copy of every weight, which nothing reads: the program holds them.
         module = module.without_attr("const_name_to_constant")
-    executable = tvm.compile(module, target=_host_target())
+    try:
+        executable = tvm.compile(module, target=_host_target())
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UnsupportedError(f"TVM cannot compile what is left for the host: {reason}; npuc ops lists its"
+                               " operators: replace one or cut the model before it") from error  # fmt: skip
     try:
         executable.export_library(str(library), options=list(_LINK_FLAGS))
     except RuntimeError as error:
@@ -67,11 +72,19 @@ def open_library(library: Path, _: Built) -> Callable[[Sequence[Array]], list[Ar
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
 
     def run(inputs: Sequence[Array]) -> list[Array]:
-        result = machine[_MAIN](*[tvm.runtime.tensor(array) for array in inputs])
-        results = [result] if hasattr(result, "numpy") else list(result)
-        return [value.numpy() for value in results]
+        result = machine[_MAIN](*map(_to_tvm, inputs))
+        return [_from_tvm(result)] if hasattr(result, "numpy") else list(map(_from_tvm, result))
 
     return run
+
+
+def _to_tvm(value: Any) -> Any:
+    return list(map(_to_tvm, value)) if isinstance(value, list) else tvm.runtime.tensor(value)
+
+
+def _from_tvm(value: Any) -> Any:
+    """Arrays, and lists of arrays, which ONNX calls sequences."""
+    return value.numpy() if hasattr(value, "numpy") else list(map(_from_tvm, value))
 
 
 def _host_target() -> tvm.target.Target:

@@ -9,7 +9,9 @@ from functools import cached_property
 import tvm
 from tvm import relax
 
+from npu_backend.errors import UnsupportedError
 from tvm_ext.importer import ImportedModule
+from tvm_ext.package import SEQUENCE, UNKNOWN_EXTENT
 from tvm_ext.values import DEQUANTIZE, OTHER, QUANTIZE, Call, Constant, Imported, Value, Variable
 
 _CODING = {"relax.quantize": QUANTIZE, "relax.dequantize": DEQUANTIZE}
@@ -74,7 +76,12 @@ class Values:
 
     def _value(self, expression: relax.Expr) -> Value:
         if isinstance(expression, relax.Var):
-            return self.by_var.get(expression) or self.constants[expression]
+            value = self.by_var.get(expression) or self.constants.get(expression)
+            if value is None:
+                raise UnsupportedError(
+                    f"{expression.name!r} is a sequence of tensors; split the model into one per tensor"
+                )
+            return value
         return _constant(expression)
 
     def _call(self, expression: relax.Expr) -> Call:
@@ -109,6 +116,18 @@ def _constant(expression: relax.Expr) -> Constant:
 
 
 def _variable(var: relax.Var) -> Variable:
+    if var.ty.shape is None or not all(isinstance(extent, tvm.tirx.IntImm) for extent in var.ty.shape):
+        raise UnsupportedError(f"{var.name!r}: its extents are known only when the model runs; export the model with"
+                               " static shapes")  # fmt: skip
     dtype = var.ty.dtype
     name = str(dtype.dtype) if hasattr(dtype, "dtype") else str(dtype)
     return Variable(str(var.name), tuple(int(extent) for extent in var.ty.shape), name)
+
+
+def described(value: tvm.ir.Type) -> tuple[tuple[int, ...], str]:
+    """Shape and data type of what a model gives: unknown extents are -1, several tensors a sequence."""
+    if not isinstance(value, relax.TensorType):
+        return (), SEQUENCE
+    extents = [UNKNOWN_EXTENT] * max(value.ndim, 0) if value.shape is None else value.shape
+    known = (int(extent) if isinstance(extent, int | tvm.tirx.IntImm) else UNKNOWN_EXTENT for extent in extents)
+    return tuple(known), str(value.dtype)

@@ -40,6 +40,9 @@ def _bound(inputs: list[Any], attrs: dict[str, Any], index: int, name: str, defa
 
 def _clip(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
     low, high = _bound(inputs, attrs, 1, "min", -float("inf")), _bound(inputs, attrs, 2, "max", float("inf"))
+    if str(inputs[0].ty.dtype).startswith(("int", "uint")) and not np.isfinite([low or 0, high or 0]).all():
+        # An integer has no infinity to be bounded by.
+        return None
     # NaN bounds mean "no bound" to ONNX Runtime; TVM's own converter knows.
     if low is None or high is None or low != low or high != high:
         return None

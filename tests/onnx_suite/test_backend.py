@@ -73,7 +73,7 @@ def test_mistakes_are_told() -> None:
         NpuBackend.prepare(sum_of([1])).run([np.zeros(1, np.float32)])
     strings = model_of(helper.make_node("Identity", ["x"], ["y"]), [tensor("x", [1], TensorProto.STRING)],
                        [tensor("y", [1], TensorProto.STRING)])  # fmt: skip
-    with pytest.raises(UnsupportedError, match="holds strings"):
+    with pytest.raises(UnsupportedError, match="holds string, which nothing"):
         NpuBackend.prepare(strings)
     assert not NpuBackend.is_compatible(strings)
 
@@ -81,3 +81,47 @@ def test_mistakes_are_told() -> None:
 def test_devices() -> None:
     assert NpuBackend.supports_device("CPU")
     assert not NpuBackend.supports_device("CUDA")
+
+
+def test_extents_known_only_at_run_time_leave_the_model_to_the_host() -> None:
+    model = model_of(
+        helper.make_node("NonZero", ["x"], ["y"]), [tensor("x", [4])], [tensor("y", [1, "n"], TensorProto.INT64)]
+    )
+    rep = NpuBackend.prepare(model)
+    assert set(rep.places().values()) == {HOST}
+    assert rep.metadata().outputs[0].shape == (-1, -1)
+    np.testing.assert_array_equal(rep.run([np.float32([0, 3, 0, 5])])[0], [[1, 3]])
+
+
+def test_a_sequence_is_a_list() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("SplitToSequence", ["x"], ["s"], axis=0, keepdims=0)], "parts", [tensor("x", [2, 3])],
+        [helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(NpuBackend.run_model(model, [x])[0], list(x))
+
+
+def test_an_integer_has_no_infinite_bound() -> None:
+    model = model_of(helper.make_node("Clip", ["x", "", "high"], ["y"]),
+                     [tensor("x", [3], TensorProto.INT8), tensor("high", [], TensorProto.INT8)],
+                     [tensor("y", [3], TensorProto.INT8)])  # fmt: skip
+    np.testing.assert_array_equal(NpuBackend.run_model(model, [np.int8([-5, 3, 9]), np.int8(4)])[0], [-5, 3, 4])
+
+
+@pytest.mark.parametrize("data_type", [TensorProto.FLOAT8E4M3FN, TensorProto.INT4])
+def test_narrow_types_are_refused_rather_than_wrong(data_type: int) -> None:
+    model = model_of(helper.make_node("Cast", ["x"], ["y"], to=data_type), [tensor("x", [2])],
+                     [tensor("y", [2], data_type)])  # fmt: skip
+    with pytest.raises(UnsupportedError, match="which nothing here computes"):
+        NpuBackend.prepare(model)
+
+
+def test_parameters_among_the_inputs_are_compiled_in() -> None:
+    model = model_of(helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0),
+                     [tensor("x", [2, 3]), tensor("axes", [1], TensorProto.INT64)], [tensor("y", ["n"])])  # fmt: skip
+    rep = NpuBackend.prepare(model)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for axis in (0, 1, 0):
+        np.testing.assert_array_equal(rep.run([x, np.int64([axis])])[0], x.sum(axis))

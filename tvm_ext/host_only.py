@@ -14,7 +14,7 @@ import onnx
 
 from npu_backend.errors import NpuError
 from tvm_ext.generation import RELAX, generation
-from tvm_ext.onnx_cleanup import name_nodes
+from tvm_ext.onnx_graph import name_nodes
 from tvm_ext.package import HostOp
 from tvm_ext.parts import Partitioned
 

@@ -18,9 +18,10 @@ from tvm_ext.onnx_branches import without_branches
 from tvm_ext.onnx_codes import plain_codes
 from tvm_ext.onnx_constants import Constants, fold
 from tvm_ext.onnx_dynamic import expand_dynamic_quantization
+from tvm_ext.onnx_functions import without_functions
 from tvm_ext.onnx_fusion import View, fuse
 from tvm_ext.onnx_gelu import gelu
-from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, skeleton
+from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, name_nodes, skeleton
 from tvm_ext.onnx_moves import move_onto_codes, saturate_inputs
 from tvm_ext.onnx_normalization import normalization
 from tvm_ext.onnx_opset import opset_of, raise_opset
@@ -37,7 +38,7 @@ ShapeMap = Mapping[str, tuple[int, ...]]
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     """An equivalent model ready for import; `model` must be valid with static input shapes (`load_model`)."""
-    model = raise_opset(model)
+    model = without_functions(raise_opset(model))
     opset = opset_of(model)
     constants = Constants(model.graph.initializer)
 
@@ -65,22 +66,6 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     cleaned = rebuild(model, duplicate_dequantize(nodes, pinned), constants)
     fold_batch_norms(cleaned, shapes)
     return cleaned
-
-
-def name_nodes(nodes: Sequence[onnx.NodeProto]) -> Nodes:
-    """Copies of the nodes, each under a name of its own; names that are there and unique stay."""
-    taken = {node.name for node in nodes}
-    seen: set[str] = set()
-    named = []
-    for index, node in enumerate(nodes):
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        if not node.name or node.name in seen:
-            copy.name = _free_name(node.name or f"{node.op_type}_{index}", taken)
-            taken.add(copy.name)
-        seen.add(copy.name)
-        named.append(copy)
-    return named
 
 
 def drop_identities(nodes: Nodes, constants: Constants, pinned: frozenset[str]) -> Nodes:
@@ -132,10 +117,6 @@ def duplicate_dequantize(nodes: Nodes, pinned: frozenset[str]) -> Nodes:
                 node.input[index] = waiting[name].pop()
         result += [node, *(copies.get(node.output[0], ()) if node.op_type == "DequantizeLinear" else ())]
     return result
-
-
-def _free_name(stem: str, taken: set[str]) -> str:
-    return next(name for i in range(len(taken) + 1) if (name := f"{stem}_{i}" if i else stem) not in taken)
 
 
 def _needs_shapes(node: onnx.NodeProto) -> bool:

@@ -25,6 +25,22 @@ def operand(node: onnx.NodeProto, index: int) -> str:
     return node.input[index] if index < len(node.input) else ""
 
 
+def name_nodes(nodes: Sequence[onnx.NodeProto]) -> Nodes:
+    """Copies of the nodes, each under a name of its own; names that are there and unique stay."""
+    taken = {node.name for node in nodes}
+    seen: set[str] = set()
+    named = []
+    for index, node in enumerate(nodes):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if not node.name or node.name in seen:
+            copy.name = _free_name(node.name or f"{node.op_type}_{index}", taken)
+            taken.add(copy.name)
+        seen.add(copy.name)
+        named.append(copy)
+    return named
+
+
 def producers_of(nodes: Sequence[onnx.NodeProto]) -> dict[str, onnx.NodeProto]:
     """The node that makes each value."""
     return {name: node for node in nodes for name in node.output}
@@ -53,3 +69,7 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return result
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    return next(name for i in range(len(taken) + 1) if (name := f"{stem}_{i}" if i else stem) not in taken)

@@ -28,7 +28,7 @@ from tvm_ext.host_only import on_host
 from tvm_ext.onnx_cleanup import clean
 from tvm_ext.onnx_empty import without_empty
 from tvm_ext.onnx_load import Shapes, input_infos, load_model, tensor_info
-from tvm_ext.onnx_types import check_types
+from tvm_ext.onnx_refused import check_model
 from tvm_ext.package import LIBRARY, SEQUENCE, Metadata, Package, TensorInfo, read_package, write_package
 from tvm_ext.parts import Partitioned
 
@@ -100,7 +100,7 @@ def import_loaded(
     clock = _Clock()
     with clock.stage("clean"):
         loaded = load()
-        check_types(loaded)
+        check_model(loaded)
     try:
         return _partitioned(loaded, clock, computes_float, kernel_spm_bytes)
     except (ModelError, UnsupportedError) as refusal:

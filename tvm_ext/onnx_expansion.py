@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from tvm_ext.onnx_constants import Constants
 from tvm_ext.onnx_graph import Nodes
 from tvm_ext.onnx_recurrent import gru, lstm, rnn
-from tvm_ext.onnx_standard import Rewrite, Shapes
+from tvm_ext.onnx_rewrite import Rewrite, Shapes
 
 _IMAGE_RANK = 4
 

@@ -6,7 +6,6 @@ Operand orders and meaning: ONNX operator specification and ONNX Runtime's contr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,10 @@ from onnx import helper
 
 from npu_backend.errors import ModelError
 from tvm_ext.onnx_constants import Constants
-from tvm_ext.onnx_graph import MICROSOFT, Nodes, attribute, operand
+from tvm_ext.onnx_forms import rewrite_of
+from tvm_ext.onnx_graph import MICROSOFT, Nodes, operand
 from tvm_ext.onnx_opset import REDUCE_AXES_OPERAND
-from tvm_ext.onnx_origin import inherit
-
-Shapes = Mapping[str, tuple[int, ...]]
+from tvm_ext.onnx_rewrite import Rewrite, Shapes
 
 # Attributes of a fused activation in the order of ``activation_params``, with ONNX's defaults.
 _ACTIVATIONS: Mapping[str, Mapping[str, float]] = {
@@ -31,50 +29,6 @@ _ACTIVATIONS: Mapping[str, Mapping[str, float]] = {
 }
 _QUICK_GELU_ALPHA = 1.702
 _EPSILON = 1e-12
-
-
-@dataclass
-class Rewrite:
-    """One node's replacement under construction; `shapes` are the static extents that are known."""
-
-    node: onnx.NodeProto
-    constants: Constants
-    shapes: Shapes
-    opset: int
-    nodes: Nodes = field(default_factory=list)
-
-    def operand(self, index: int) -> str:
-        """The name of an operand, empty where it is left out."""
-        return operand(self.node, index)
-
-    def attribute(self, name: str, default: Any) -> Any:
-        """An attribute of the node."""
-        return attribute(self.node, name, default)
-
-    def emit(self, op_type: str, *inputs: str, output: int | None = None, domain: str = "", **attributes: Any) -> str:
-        """Appends a node and returns its value: the node's output of that number, else one in between."""
-        label = f"{op_type}_{len(self.nodes)}"
-        value = f"{self.node.output[0]}.{label}" if output is None else self.node.output[output]
-        made = helper.make_node(op_type, inputs, [value], name=f"{self.node.name}.{label}", domain=domain, **attributes)
-        self.nodes.append(inherit(made, [self.node]))
-        return value
-
-    def constant(self, label: str, value: Any, dtype: Any = np.float32) -> str:
-        """A constant named after the node."""
-        return self.constants.add(f"{self.node.name}.{label}", np.asarray(value, dtype))
-
-    def rank(self, name: str) -> int:
-        """Axes of a value; raises ModelError where they are not known."""
-        if name in self.constants:
-            return self.constants.rank(name)
-        return len(self.shape(name))
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Extents of a value; raises ModelError where they are not known."""
-        if name not in self.shapes:
-            raise ModelError(f"{self.node.op_type} {self.node.name!r}: the shape of {name!r} is not known; run ONNX's"
-                             " shape inference on the model before it is optimised")  # fmt: skip
-        return self.shapes[name]
 
 
 def _activated(r: Rewrite, source: str, parameters: Sequence[float]) -> None:
@@ -239,7 +193,7 @@ def to_standard(nodes: Sequence[onnx.NodeProto], constants: Constants, shapes: S
     """
     replaced: Nodes = []
     for node in nodes:
-        rewrite = (_CONTRIBUTED if node.domain == MICROSOFT else _STANDARD).get(node.op_type)
+        rewrite = (_CONTRIBUTED if node.domain == MICROSOFT else _STANDARD).get(node.op_type) or rewrite_of(node)
         if rewrite is None or (node.op_type == "FastGelu" and not operand(node, 1)):
             replaced.append(node)
             continue

@@ -98,7 +98,42 @@ def _layer_norm(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr 
 
 
 def _rms_norm(inputs: list[Any], attrs: dict[str, Any], _: int) -> relax.Expr | None:
-    return relax.op.nn.rms_norm(inputs[0], inputs[1], _axes_from(inputs, attrs), attrs.get("epsilon", 1e-5))
+    (x, scale), axes, epsilon = inputs[:2], _axes_from(inputs, attrs), attrs.get("epsilon", 1e-5)
+    if len(axes) < len(x.ty.shape):
+        return relax.op.nn.rms_norm(x, scale, axes, epsilon)
+    # TVM's schedule wants an axis that is left.
+    whole = relax.op.nn.rms_norm(relax.op.expand_dims(x, 0), scale, [axis + 1 for axis in axes], epsilon)
+    return relax.op.squeeze(whole, [0])
+
+
+def _pow(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
+    """The result has the base's type; TVM knows powers of floats, by exponents of the same type."""
+    types = [str(operand.ty.dtype) for operand in inputs]
+    is_float = types[0].startswith(("float", "bfloat"))
+    if is_float and types[0] == types[1]:
+        return None
+    base, exponent = (relax.op.astype(operand, types[0] if is_float else "float64") for operand in inputs)
+    return relax.op.astype(relax.op.power(base, exponent), types[0])
+
+
+def _softplus_of(x: Any) -> relax.Expr:
+    """log(1 + e^x) where e^x is small against 1 as well: what rounding took from 1 + e is taken from the logarithm."""
+    zero, one = (relax.const(number, str(x.ty.dtype)) for number in (0, 1))
+    small = relax.op.exp(relax.op.negative(relax.op.abs(x)))
+    total = relax.op.add(one, small)
+    seen = relax.op.subtract(total, one)
+    divisor = relax.op.where(relax.op.equal(seen, zero), one, seen)
+    exact = relax.op.divide(relax.op.multiply(relax.op.log(total), small), divisor)
+    logarithm = relax.op.where(relax.op.equal(seen, zero), small, exact)
+    return relax.op.add(relax.op.maximum(x, zero), logarithm)
+
+
+def _softplus(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
+    return _softplus_of(inputs[0])
+
+
+def _mish(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
+    return relax.op.multiply(inputs[0], relax.op.tanh(_softplus_of(inputs[0])))
 
 
 def _fast_gelu(inputs: list[Any], _: dict[str, Any], __: int) -> relax.Expr | None:
@@ -128,9 +163,13 @@ _STRUCTURED: Mapping[str, Structured] = {
     "GlobalAveragePool": _global_average_pool,
     "LayerNormalization": _layer_norm,
     "Max": _in_turn(relax.op.maximum),
+    "Mish": _mish,
     "Min": _in_turn(relax.op.minimum),
     "Pad": _pad,
+    "Pow": _pow,
+    "RMSNormalization": _rms_norm,
     "SimplifiedLayerNormalization": _rms_norm,
+    "Softplus": _softplus,
     "Sum": _in_turn(relax.op.add),
     "Tile": _tile,
 }

@@ -1,4 +1,4 @@
-"""Which data types a model may take and give."""
+"""Which models are refused whoever would compute them: by the data types they take and give, or for being random."""
 
 from __future__ import annotations
 
@@ -16,8 +16,20 @@ _REFUSED = (
 )  # fmt: skip
 
 
-def check_types(model: onnx.ModelProto) -> None:
-    """Raises UnsupportedError for an input or output that holds what nothing here computes right."""
+def check_model(model: onnx.ModelProto) -> None:
+    """Raises UnsupportedError for a model that nothing here computes right, on the host neither."""
+    _check_types(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in (node for node in model.graph.node if node.op_type == "Dropout" and len(node.input) > 2):
+        flags = [name not in constants or onnx.numpy_helper.to_array(constants[name]).any() for name in node.input[1:3]]
+        # A ratio that is left out is a half.
+        if node.input[2] and (flags[0] or not node.input[1]) and flags[1]:
+            raise UnsupportedError(
+                f"Dropout {node.name!r} drops at random, in training; export the model for inference"
+            )
+
+
+def _check_types(model: onnx.ModelProto) -> None:
     for value in (*model_inputs(model), *model.graph.output):
         data_type = _element_type(value.type)
         if data_type in _REFUSED:

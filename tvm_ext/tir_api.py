@@ -10,6 +10,7 @@ import tvm
 from tvm_ext.generation import RELAX, generation
 
 if generation() == RELAX:
+    import tvm_ffi
     from tvm import s_tir
     from tvm import sym as arith
     from tvm import tirx as tir
@@ -17,6 +18,7 @@ if generation() == RELAX:
 
     _Schedule: Any = s_tir.Schedule
     _ScheduleError: Any = s_tir.ScheduleError
+    _structural_equal: Any = tvm_ffi.structural_equal
     _ANNOTATION = "tirx.noalias"
 else:
     from tvm import arith, tir
@@ -24,6 +26,7 @@ else:
 
     _Schedule = tir.Schedule
     _ScheduleError = tir.ScheduleError
+    _structural_equal = tvm.ir.structural_equal
     _ANNOTATION = "tir.noalias"
 
 __all__ = ["arith", "tir"]
@@ -107,6 +110,11 @@ def buffer_of(load: Expr) -> Any:
 def operator_of(call: Expr) -> str:
     """The name of a call's operator, without TVM's prefix."""
     return str(call.op.name).rpartition(".")[2] if hasattr(call.op, "name") else str(call.op)
+
+
+def equal(left: Expr, right: Expr) -> bool:
+    """Whether two expressions of the same variables are spelled alike."""
+    return bool(_structural_equal(left, right))
 
 
 def is_special(call: Expr) -> bool:

@@ -40,12 +40,37 @@ class Affine:
         return low, high + 1
 
 
+@dataclass(frozen=True, eq=False)
+class Other:
+    """Any other index: its variables with their numbers, and what was found for their ends, None of no bounds."""
+
+    index: Any
+    variables: tuple[tuple[int, Any], ...]
+    _found: dict[tuple[Interval, ...], Interval | None] = field(default_factory=dict)
+
+    def interval(self, ends: Sequence[Interval]) -> Interval | None:
+        """By TIR's integer sets; planning asks for the same few ends of an axis again and again."""
+        own = tuple(ends[number] for number, _ in self.variables)
+        if own not in self._found:
+            self._found[own] = self._bounds(own)
+        return self._found[own]
+
+    def _bounds(self, ends: Sequence[Interval]) -> Interval | None:
+        sets = {variable: api.arith.IntervalSet(start, stop - 1)
+                for (_, variable), (start, stop) in zip(self.variables, ends, strict=True)}  # fmt: skip
+        found = api.arith.Analyzer().int_set(self.index, sets)
+        try:
+            return api.constant(found.min_value), api.constant(found.max_value) + 1
+        except (AttributeError, ValueError):
+            return None
+
+
 @dataclass(frozen=True)
 class Load:
     """Where an input is read: its number, and per axis what is known of the index."""
 
     operand: int
-    axes: tuple[Affine | Any, ...]
+    axes: tuple[Affine | Other, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +90,7 @@ class Stage:
     value: Any
     init: Any
     _boxes: dict[Box, tuple[Box, ...]] = field(default_factory=dict)
+    _others: list[Other] = field(default_factory=list)
 
     @property
     def split_axes(self) -> tuple[int, ...]:
@@ -91,20 +117,9 @@ class Stage:
     def _region(self, load: Load, shape: Sequence[int], ends: Sequence[Interval]) -> Box:
         intervals = []
         for index, extent in zip(load.axes, shape, strict=True):
-            low, high = index.interval(ends) if isinstance(index, Affine) else self._bounds(index, ends, extent)
+            low, high = index.interval(ends) or (0, extent)
             intervals.append((max(low, 0), max(min(high, extent), low, 0)))
         return Box(tuple(low for low, _ in intervals), tuple(high for _, high in intervals))
-
-    def _bounds(self, index: Any, ends: Sequence[Interval], extent: int) -> Interval:
-        """By TIR's integer sets; the whole axis where they know no bounds."""
-        sets = {
-            variable: api.arith.IntervalSet(start, stop - 1) for variable, (start, stop) in zip(self.variables, ends)
-        }
-        found = api.arith.Analyzer().int_set(index, sets)
-        try:
-            return api.constant(found.min_value), api.constant(found.max_value) + 1
-        except (AttributeError, ValueError):
-            return 0, extent
 
     @property
     def variables(self) -> tuple[Any, ...]:
@@ -120,14 +135,23 @@ class Stage:
         operand = next(i for i, each in enumerate(self.inputs) if each.same_as(api.buffer_of(load)))
         return Load(operand, tuple(self._index(index) for index in load.indices))
 
-    def _index(self, index: Any) -> Any:
+    def _shared(self, other: Other) -> Other:
+        """One for all loads of this index, which often differ in that of another axis alone."""
+        known = next((each for each in self._others if api.equal(each.index, other.index)), None)
+        if known is None:
+            self._others.append(other)
+        return known or other
+
+    def _index(self, index: Any) -> Affine | Other:
+        other = Other(index, tuple((number, variable) for number, variable in enumerate(self.variables)
+                                   if any(variable.same_as(each) for each in _variables_in(index))))  # fmt: skip
         found = [] if any(True for _ in _loads_in(index)) else api.arith.detect_linear_equation(index, self.variables)
         try:
             numbers = [api.constant(each) for each in found]
         except ValueError:
-            return index
+            return self._shared(other)
         if not numbers:
-            return index
+            return self._shared(other)
         *coefficients, constant = numbers
         return Affine(constant, tuple((i, each) for i, each in enumerate(coefficients) if each != 0))
 
@@ -278,6 +302,13 @@ def _loads_in(expression: Any) -> Iterator[Any]:
         yield expression
     for part in api.children(expression):
         yield from _loads_in(part)
+
+
+def _variables_in(expression: Any) -> Iterator[Any]:
+    if api.kind_of(expression) == "Var":
+        yield expression
+    for part in api.children(expression):
+        yield from _variables_in(part)
 
 
 def _operations(expression: Any) -> KernelOperations:

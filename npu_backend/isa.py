@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 4
+ISA_VERSION = 5
 
 # Output channels are packed in blocks of this many, and convolution weights in groups of this many input channels.
 CHANNEL_BLOCK = 16
@@ -37,7 +37,7 @@ class Engine(IntEnum):
 
 
 class DataType(IntEnum):
-    """Element types an instruction can name."""
+    """Element types. Engines compute with those up to BOOL; the rest they move, and kernels read and make."""
 
     UINT8 = 0
     INT8 = 1
@@ -48,9 +48,14 @@ class DataType(IntEnum):
     UINT16 = 6
     INT64 = 7
     BOOL = 8  # a byte, 0 or 1
+    FLOAT64 = 9
+    UINT32 = 10
+    UINT64 = 11
 
 
 DATA_TYPES = {member.name.lower(): member for member in DataType}
+# Those that engines compute with.
+COMPUTED_TYPES = tuple(name for name, member in DATA_TYPES.items() if member <= DataType.BOOL)
 
 
 @dataclass(frozen=True)
@@ -175,8 +180,8 @@ u32 output_strides[3]  bytes
 """
 
 _CONVERSION = """
-u32 input_type          DataType; any
-u32 output_type         DataType; any
+u32 input_type          DataType; any up to BOOL
+u32 output_type         DataType; any up to BOOL
 i32 input_zero_point    of codes; all other types: scale 1 and zero point 0
 i32 output_zero_point
 f32 input_scale
@@ -184,7 +189,7 @@ f32 output_scale
 """
 
 _OPERANDS = """
-u32 left_type           DataType; any (of functions on codes: 8-bit)
+u32 left_type           DataType; any up to BOOL (of functions on codes: 8-bit)
 u32 right_type
 u32 output_type
 i32 left_zero_point     of codes; all other types: scale 1 and zero point 0

@@ -17,7 +17,7 @@ from typing import Any
 from npu_backend.errors import ProgramError
 from npu_backend.isa import DATA_TYPES, ISA_VERSION, DataType, Engine, Field, parse_fields
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAGIC = int.from_bytes(b"NPUP", "little")
 DRAM_NODE = 0xFFFFFFFF
 MAX_RANK = 6
@@ -66,7 +66,7 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
         f64 cross_signal_ns       a semaphore signal to another core
         u32 burst_bytes           DRAM moves whole bursts: each contiguous run is rounded up to these
         u32 multicast_group_count
-        f64 mac_pj[9]             energy per multiply-accumulate, by DataType
+        f64 mac_pj[12]             energy per multiply-accumulate, by DataType
         f64 vector_pj             energy per vector element operation
         f64 spm_pj_per_byte
         f64 network_pj_per_byte_hop
@@ -75,7 +75,7 @@ RECORDS: Mapping[str, tuple[Field, ...]] = {
     """),
     "core": parse_fields("""
         f64 clock_mhz
-        f64 rate[9]               multiply-accumulate rate relative to int8, by DataType; 0: not supported
+        f64 rate[12]               multiply-accumulate rate relative to int8, by DataType; 0: not supported
         u64 spm_bytes
         u32 lanes_input_channels
         u32 lanes_output_channels

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from npu_backend.box import Box, subtract_all
 from npu_backend.graph import CODES, Graph, Op
-from npu_backend.isa import WEIGHT_CHUNK
+from npu_backend.isa import COMPUTED_TYPES, WEIGHT_CHUNK
 from npu_backend.ops import spec_of
 from npu_backend.passes.reside import needed_boxes
 from npu_backend.stages import Fused, Layer, Partitioned, Residency, Resident, Tiled, TilePart, Tiling, aligned
@@ -47,6 +47,9 @@ def _check_output(graph: Graph, op: Op, where: str) -> None:
         raise VerificationError(f"{where} makes {output.shape}, which is empty")
     if (output.dtype in CODES) != (output.quantization is not None):
         raise VerificationError(f"{where} makes {output.dtype} with quantisation {output.quantization}")
+    moved = {tensor.dtype for tensor in (*activations, output)} - set(COMPUTED_TYPES)
+    if not moved <= set(spec_of(op).forms):
+        raise VerificationError(f"{where} computes with {', '.join(sorted(moved))}, which no engine does")
     wrong = spec_of(op).wrong_types(graph, op)
     if wrong is not None:
         raise VerificationError(f"{where} {wrong}")

@@ -73,6 +73,7 @@ static int has_type(DLDataType type, uint32_t data_type) {
         [NPU_TYPE_UINT8] = {kDLUInt, 8},    [NPU_TYPE_INT8] = {kDLInt, 8},       [NPU_TYPE_INT16] = {kDLInt, 16},
         [NPU_TYPE_INT32] = {kDLInt, 32},    [NPU_TYPE_FLOAT16] = {kDLFloat, 16}, [NPU_TYPE_FLOAT32] = {kDLFloat, 32},
         [NPU_TYPE_UINT16] = {kDLUInt, 16},  [NPU_TYPE_INT64] = {kDLInt, 64},     [NPU_TYPE_BOOL] = BOOL_TYPE,
+        [NPU_TYPE_FLOAT64] = {kDLFloat, 64}, [NPU_TYPE_UINT32] = {kDLUInt, 32},  [NPU_TYPE_UINT64] = {kDLUInt, 64},
     };
     if (data_type >= sizeof types / sizeof types[0] || type.lanes != 1) return 0;
     return type.code == types[data_type].code && type.bits == types[data_type].bits;

@@ -23,6 +23,10 @@
  *   LRN         4 for the square, 4 for each of `size` taps, 4 for the power, 4 to scale
  *   GATHER      b an element moved, 4 an index
  *   KERNEL      b an operation, 8b a division, root or exponential; or b an element loaded or stored, if that is more
+ *
+ * Assumptions of KERNEL: its native code keeps every lane busy, loop counters and affine indices are computed beside the
+ * lanes, a special function takes the steps of UNARY's polynomial, and loads and stores share one port of the width of
+ * all lanes, behind the arithmetic. No core has figures of its own for it: vector_lanes and vector_fill_cycles say all.
  */
 #include "cost.h"
 #include "internal.h"

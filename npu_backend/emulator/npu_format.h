@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define NPU_MAGIC 1347768398u
-#define NPU_FORMAT_VERSION 4u
-#define NPU_ISA_VERSION 4u
+#define NPU_FORMAT_VERSION 5u
+#define NPU_ISA_VERSION 5u
 #define NPU_CHANNEL_BLOCK 16u
 #define NPU_WEIGHT_CHUNK 64u
 #define NPU_WEIGHT_GROUP 4u
@@ -32,7 +32,10 @@ enum {
     NPU_TYPE_UINT16 = 6,
     NPU_TYPE_INT64 = 7,
     NPU_TYPE_BOOL = 8,
-    NPU_TYPE_COUNT = 9
+    NPU_TYPE_FLOAT64 = 9,
+    NPU_TYPE_UINT32 = 10,
+    NPU_TYPE_UINT64 = 11,
+    NPU_TYPE_COUNT = 12
 };
 
 enum {
@@ -187,7 +190,7 @@ typedef struct {
     double cross_signal_ns; /* a semaphore signal to another core */
     uint32_t burst_bytes; /* DRAM moves whole bursts: each contiguous run is rounded up to these */
     uint32_t multicast_group_count;
-    double mac_pj[9]; /* energy per multiply-accumulate, by DataType */
+    double mac_pj[12]; /* energy per multiply-accumulate, by DataType */
     double vector_pj; /* energy per vector element operation */
     double spm_pj_per_byte;
     double network_pj_per_byte_hop;
@@ -197,7 +200,7 @@ typedef struct {
 
 typedef struct {
     double clock_mhz;
-    double rate[9]; /* multiply-accumulate rate relative to int8, by DataType; 0: not supported */
+    double rate[12]; /* multiply-accumulate rate relative to int8, by DataType; 0: not supported */
     uint64_t spm_bytes;
     uint32_t lanes_input_channels;
     uint32_t lanes_output_channels;
@@ -514,7 +517,7 @@ typedef struct {
     uint32_t left_strides[4]; /* bytes; zero broadcasts */
     uint32_t right_strides[4];
     uint32_t output_strides[4];
-    uint32_t left_type; /* DataType; any (of functions on codes: 8-bit) */
+    uint32_t left_type; /* DataType; any up to BOOL (of functions on codes: 8-bit) */
     uint32_t right_type;
     uint32_t output_type;
     int32_t left_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
@@ -534,8 +537,8 @@ typedef struct {
     uint32_t counts[4];
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -563,8 +566,8 @@ typedef struct {
     uint32_t input_row_origin; /* row of the whole input that `input` points at */
     uint32_t input_column_origin;
     uint32_t function; /* ResizeFunction */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -582,8 +585,8 @@ typedef struct {
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
     uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -605,7 +608,7 @@ typedef struct {
     uint32_t left_strides[4];
     uint32_t right_strides[4];
     uint32_t output_strides[4];
-    uint32_t left_type; /* DataType; any (of functions on codes: 8-bit) */
+    uint32_t left_type; /* DataType; any up to BOOL (of functions on codes: 8-bit) */
     uint32_t right_type;
     uint32_t output_type;
     int32_t left_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
@@ -625,8 +628,8 @@ typedef struct {
     uint32_t counts[4];
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -675,8 +678,8 @@ typedef struct {
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
     uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -693,8 +696,8 @@ typedef struct {
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
     uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -713,8 +716,8 @@ typedef struct {
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
     uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;
@@ -733,8 +736,8 @@ typedef struct {
     uint32_t input_strides[4]; /* bytes */
     uint32_t output_strides[4]; /* bytes */
     uint32_t line_axes; /* bit i: axis i runs along a line, the first the slowest; the other axes count lines */
-    uint32_t input_type; /* DataType; any */
-    uint32_t output_type; /* DataType; any */
+    uint32_t input_type; /* DataType; any up to BOOL */
+    uint32_t output_type; /* DataType; any up to BOOL */
     int32_t input_zero_point; /* of codes; all other types: scale 1 and zero point 0 */
     int32_t output_zero_point;
     float input_scale;

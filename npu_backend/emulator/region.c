@@ -41,6 +41,6 @@ npu_status npu_for_each_run(const npu_region *region, npu_run_visitor visit, voi
 }
 
 uint32_t npu_type_bytes(uint32_t data_type) {
-    static const uint8_t bytes[NPU_TYPE_COUNT] = {1, 1, 2, 4, 2, 4, 2, 8, 1};
+    static const uint8_t bytes[NPU_TYPE_COUNT] = {1, 1, 2, 4, 2, 4, 2, 8, 1, 8, 4, 8};
     return data_type < NPU_TYPE_COUNT ? bytes[data_type] : 0;
 }

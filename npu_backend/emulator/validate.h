@@ -60,7 +60,7 @@ static inline int one_of_types(const context *at, const char *field, uint32_t ty
 }
 
 #define BYTE_TYPES (1u << NPU_TYPE_UINT8 | 1u << NPU_TYPE_INT8)
-#define ALL_TYPES ((1u << NPU_TYPE_COUNT) - 1)
+#define COMPUTED_TYPES ((1u << (NPU_TYPE_BOOL + 1)) - 1) /* engines only move the others */
 #define CODE_TYPES (BYTE_TYPES | 1u << NPU_TYPE_INT16 | 1u << NPU_TYPE_UINT16)
 #define FLOAT_TYPES (1u << NPU_TYPE_FLOAT16 | 1u << NPU_TYPE_FLOAT32)
 
@@ -88,7 +88,7 @@ static inline int code(const context *at, const char *field, int32_t value, uint
 
 /* An element of npu_element: codes have a zero point in their range, all others have none. */
 static inline int check_element(const context *at, const char *field, uint32_t type, float scale, int32_t zero_point) {
-    return one_of_types(at, field, type, ALL_TYPES) && code(at, "zero_point", zero_point, type) &&
+    return one_of_types(at, field, type, COMPUTED_TYPES) && code(at, "zero_point", zero_point, type) &&
            finite_and_positive(at, "scale", scale) &&
            ((CODE_TYPES >> type & 1u) || scale == 1.0f || refuse(at, "a scale other than 1 without codes"));
 }

@@ -2,7 +2,7 @@
 #include "validate.h"
 
 static int check_pool(const context *at, const npu_pool *op) {
-    return check_window(at, (const npu_depthwise *)(const void *)op, ALL_TYPES, ALL_TYPES) &&
+    return check_window(at, (const npu_depthwise *)(const void *)op, COMPUTED_TYPES, COMPUTED_TYPES) &&
            check_element(at, "input_type", op->input_type, op->input_scale, op->input_zero_point) &&
            check_element(at, "output_type", op->output_type, op->output_scale, op->output_zero_point) &&
            between(at, "counted_height", op->counted_height, 0, MAX_POSITION) &&
@@ -27,7 +27,7 @@ static int element_bytes(const context *at, uint32_t bytes) {
 }
 
 static int check_binary(const context *at, const npu_binary *op) {
-    uint32_t types = op->function <= NPU_BINARY_MULTIPLY_CODES ? BYTE_TYPES : ALL_TYPES;
+    uint32_t types = op->function <= NPU_BINARY_MULTIPLY_CODES ? BYTE_TYPES : COMPUTED_TYPES;
     return counts_are_positive(at, op->counts, 4) &&
            between(at, "function", op->function, 0, NPU_BINARY_COUNT - 1) &&
            one_of_types(at, "left_type", op->left_type, types) &&

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npu_backend.graph import CODES, FLOATS, Graph, Op
-from npu_backend.isa import DATA_TYPES
+from npu_backend.isa import COMPUTED_TYPES
 from npu_backend.ops import numerics_core
 from npu_backend.ops.base import LoweredInstruction, Tile, register
 from npu_backend.ops.elementwise import Elementwise, element_fields, instructions
@@ -50,4 +50,4 @@ class Cast(_Conversion):
 
     kind = "cast"
     meaning = "values of one data type as another (Cast)"
-    forms = tuple(DATA_TYPES)
+    forms = COMPUTED_TYPES

@@ -105,7 +105,7 @@ def encode(values: npt.ArrayLike, tensor: Tensor) -> Array:
     with np.errstate(over="ignore"):
         if tensor.quantization is not None:
             return quantize(real, FLOAT(tensor.quantization.scale), tensor.quantization.zero_point, dtype)
-        if dtype.kind == "i":
+        if dtype.kind in "iu":
             return _truncate(real, dtype)
         if dtype.kind == "b":
             return np.asarray(real != 0)
@@ -133,7 +133,7 @@ def to_half(values: npt.ArrayLike) -> npt.NDArray[np.float16]:
 
 def _truncate(real: FloatArray, dtype: np.dtype[np.generic]) -> IntegerArray:
     low, high = integer_range(dtype)
-    inside = (real >= FLOAT(low)) & (real < -FLOAT(low))
+    inside = (real >= FLOAT(low)) & (real < FLOAT(high + 1))
     return np.where(inside, np.where(inside, real, 0).astype(dtype), np.where(real > 0, high, low)).astype(dtype)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from npu_backend.box import Box
 from npu_backend.graph import Graph, Op, Tensor
-from npu_backend.isa import DATA_TYPES
+from npu_backend.isa import COMPUTED_TYPES
 from npu_backend.isa_functions import ResizeFunction
 from npu_backend.ops import numerics_core
 from npu_backend.ops import numerics_resize as numerics
@@ -26,7 +26,7 @@ class Resize2d(OpSpec):
 
     kind = "resize2d"
     meaning = "2-D resize: nearest, bilinear, cubic, antialiased, in every coordinate mode"
-    forms = tuple(DATA_TYPES)
+    forms = COMPUTED_TYPES
 
     def infer_shape(
         self, attributes: ResizeAttributes, inputs: Sequence[Tensor], constants: Sequence[np.ndarray]

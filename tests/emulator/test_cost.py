@@ -141,6 +141,8 @@ COMPUTE: list[tuple[str, Instruction, float]] = [
     ("normalise", lines("NORMALIZE", subtract_mean=1), (256 * (2 + 8) + 8 * 4) / 32 + 3),
     ("normalise by squares", lines("NORMALIZE"), (256 * 8 + 8 * 4) / 32 + 3),
     ("local response", lines("LRN", size=5), 256 * 4 * (5 + 3) / 32 + 3),
+    ("kernel", instruction("KERNEL", simple_bytes=96, special_bytes=64, access_bytes=99), (96 + 8 * 64) / 32 + 3),
+    ("kernel that moves", instruction("KERNEL", simple_bytes=100, access_bytes=4097), 129 + 3),
 ]  # fmt: skip
 
 

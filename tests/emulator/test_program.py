@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from npu_backend.errors import EmulatorError, ProgramError
 from npu_backend.isa import Engine
-from npu_backend.program import RECORD_STRUCTS, Program
+from npu_backend.program import RECORD_STRUCTS, Program, Section
 from npu_backend.runtime import Emulator
 from tests.emulator.assembler import with_checksum
 from tests.emulator.valid_instructions import everything
@@ -50,6 +50,7 @@ FUZZ = settings(max_examples=300, deadline=None, derandomize=True, suppress_heal
         (lambda p: replace(p, ports=(replace(p.ports[0], host_shape=(2**32 - 1,) * 4, storage_axes=(0, 1, 2, 3)),)),
          "port x: "),
         (lambda p: replace(p, origins=("a",)), "origin 1 of 1"),
+        (lambda p: replace(p, kernels=()), "kernel is 0, not in 0..-1"),
         (lambda p: replace(p, streams={(5, Engine.LOAD): p.streams[0, Engine.LOAD]}), "stream 0: core 5"),
     ],
 )  # fmt: skip
@@ -88,7 +89,7 @@ def test_a_flipped_bit(position: int) -> None:
 def _section_row(kind: int) -> int:
     size = RECORD_STRUCTS["section"].size
     header = RECORD_STRUCTS["header"].size
-    rows = range(header, header + 12 * size, size)
+    rows = range(header, header + len(Section) * size, size)
     return next(row for row in rows if struct.unpack_from("<I", EVERYTHING, row)[0] == kind)
 
 
@@ -102,6 +103,8 @@ def _section_row(kind: int) -> int:
         (8, "offset", 65, "section CODE"),
         (9, "bytes", 1 << 63, "section CONSTANTS"),
         (6, "count", 3, "section PORT: 3 records of"),
+        (13, "bytes", 6, "section KERNEL"),
+        (13, "offset", 1 << 50, "section KERNEL"),
     ],
 )
 def test_section_table(kind: int, field: str, value: int, message: str) -> None:

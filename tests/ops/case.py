@@ -160,6 +160,8 @@ def draw(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
     if dtype == "bool":
         return np.asarray(rng.random(shape) < 0.5)
     info = np.iinfo(dtype)
+    if dtype == "uint64":
+        return rng.integers(info.min, info.max, shape, dtype=np.uint64, endpoint=True)
     return rng.integers(info.min, info.max + 1, shape).astype(dtype)
 
 

@@ -126,7 +126,8 @@ def in_turns(cases: Iterable[Case], forms: Sequence[str]) -> Iterator[Case]:
         yield replace(in_form(case, form), spm_bytes=case.spm_bytes * np.dtype(form).itemsize)
 
 
-OTHER_FORMS = ("float16", "int64", "int16", "bool", "float32", "uint16", "int32", "int8")
+OTHER_FORMS = ("float16", "int64", "int16", "bool", "float32", "uint16", "int32", "int8", "float64",
+               "uint32", "uint64")  # fmt: skip
 CODED = ("int8", "uint16", "int16", "float16", "int64")
 AS_THEY_LIE = (
     "axis0",

@@ -104,6 +104,8 @@ def _objection(plan: Plan, spm_bytes: int) -> str | None:
             return f"{step.function.name} has {len(step.sources) + 1} operands, a kernel up to {MAX_OPERANDS}"
         if any(len(shape) > MAX_RANK for shape in (*step.shapes, step.function.shape)):
             return f"{step.function.name} has tensors of more than {MAX_RANK} axes"
+        if not step.sources:
+            return f"{step.function.name} reads nothing"
         if 0 in step.function.shape:
             return f"{step.function.name} makes nothing"
         least = _least_bytes(step)

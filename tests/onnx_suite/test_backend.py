@@ -125,3 +125,8 @@ def test_parameters_among_the_inputs_are_compiled_in() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     for axis in (0, 1, 0):
         np.testing.assert_array_equal(rep.run([x, np.int64([axis])])[0], x.sum(axis))
+
+
+def test_what_reads_nothing_stays_on_the_host() -> None:
+    model = model_of(helper.make_node("EyeLike", ["x"], ["y"]), [tensor("x", [2, 2])], [tensor("y", [2, 2])])
+    np.testing.assert_array_equal(NpuBackend.run_model(model, [np.zeros((2, 2), np.float32)])[0], np.eye(2))

@@ -29,7 +29,7 @@ from npu_backend.strategies import Strategy
 from tvm_ext.driver import PackageRunner, compile_imported, front_end_options, import_loaded
 from tvm_ext.onnx_load import Shapes, fix_shapes, is_static, model_inputs
 from tvm_ext.onnx_parameters import parameter_inputs, with_parameters
-from tvm_ext.onnx_refused import check_model
+from tvm_ext.onnx_refused import check_types
 from tvm_ext.package import Metadata
 
 Array = npt.NDArray[Any]
@@ -141,7 +141,7 @@ class NpuBackend(Backend):
         Raises UnsupportedError for what cannot run, and the other errors of `npu_backend.errors`, one per cause.
         """
         super().prepare(model, device, **kwargs)
-        check_model(model)
+        check_types(model)
         return NpuRep(model, Target.named(**{name: kwargs[name] for name in kwargs if name not in _TOLERANCES}))
 
     @classmethod

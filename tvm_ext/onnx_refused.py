@@ -18,7 +18,7 @@ _REFUSED = (
 
 def check_model(model: onnx.ModelProto) -> None:
     """Raises UnsupportedError for a model that nothing here computes right, on the host neither."""
-    _check_types(model)
+    check_types(model)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in (node for node in model.graph.node if node.op_type == "Dropout" and len(node.input) > 2):
         flags = [name not in constants or onnx.numpy_helper.to_array(constants[name]).any() for name in node.input[1:3]]
@@ -29,7 +29,8 @@ def check_model(model: onnx.ModelProto) -> None:
             )
 
 
-def _check_types(model: onnx.ModelProto) -> None:
+def check_types(model: onnx.ModelProto) -> None:
+    """Raises UnsupportedError for an input or output that holds what nothing here computes right."""
     for value in (*model_inputs(model), *model.graph.output):
         data_type = _element_type(value.type)
         if data_type in _REFUSED:

@@ -130,3 +130,15 @@ def test_parameters_among_the_inputs_are_compiled_in() -> None:
 def test_what_reads_nothing_stays_on_the_host() -> None:
     model = model_of(helper.make_node("EyeLike", ["x"], ["y"]), [tensor("x", [2, 2])], [tensor("y", [2, 2])])
     np.testing.assert_array_equal(NpuBackend.run_model(model, [np.zeros((2, 2), np.float32)])[0], np.eye(2))
+
+
+def test_a_ratio_among_the_inputs_may_be_nothing() -> None:
+    node = helper.make_node("Dropout", ["x", "ratio", "trains"], ["y"])
+    model = model_of(
+        node, [tensor("x", [2]), tensor("ratio", []), tensor("trains", [], TensorProto.BOOL)], [tensor("y", [2])]
+    )
+    rep = NpuBackend.prepare(model)
+    x = np.float32([1, 2])
+    np.testing.assert_array_equal(rep.run([x, np.float32(0), np.array(True)])[0], x)
+    with pytest.raises(UnsupportedError, match="drops at random"):
+        rep.run([x, np.float32(0.5), np.array(True)])

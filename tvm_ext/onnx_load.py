@@ -119,7 +119,7 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _shapes_of_outputs(model: onnx.ModelProto) -> Iterator[None]:
-    """Some shape for outputs without any: onnx before 1.19 takes the lack for an error, and looks at it no further."""
+    """Some shape for outputs without any: onnx's checker takes the lack for an error, and looks no further at one."""
     tensors = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
     without = [tensor for tensor in tensors if not tensor.HasField("shape")]
     for tensor in without:

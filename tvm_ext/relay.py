@@ -20,6 +20,7 @@ from tvm_ext.matching import Match, dtype_of, shape_of
 from tvm_ext.parts import CODEGEN, Part, Partitioned, build_graphs, npu_ops
 from tvm_ext.program import index_program
 from tvm_ext.relay_import import RelayModel, import_onnx
+from tvm_ext.relay_kernels import kernels_of
 from tvm_ext.values import Constant, Value, Variable
 
 _MATCH_ATTRIBUTE = "npu_match"
@@ -35,7 +36,8 @@ def partition(
     do not know; None leaves that to the host.
     """
     imported = import_onnx(model)
-    findings = find_matches(index_program(imported.imported(), computes_float=computes_float))
+    kernels = None if kernel_spm_bytes is None else kernels_of(imported, kernel_spm_bytes)
+    findings = find_matches(index_program(imported.imported(), computes_float=computes_float, kernels=kernels))
     matches = [found.match for found in findings.found]
     merged = _merged(_outlined(imported, matches))
     regions = _regions(merged, findings.found)

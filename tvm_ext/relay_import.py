@@ -33,7 +33,7 @@ from tvm_ext.relay_structured import structured
 from tvm_ext.values import DEQUANTIZE, OTHER, QUANTIZE, Call, Constant, Imported, Source, Value, Variable
 
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
-_REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError,
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError, RuntimeError,
              tvm.TVMError)  # fmt: skip
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
 # Static extents and the name of the data type.
@@ -127,8 +127,8 @@ def _form(imported: RelayModel, node: onnx.NodeProto, opset: int, types: Mapping
         if made == made | wanted:
             return NodeForm(variables, results, made)
         reason = f"it makes {made} of it where ONNX says {wanted}"
-    except _REFUSALS as error:
-        reason = _reason(error)
+    except REFUSALS as error:
+        reason = reason_of(error)
     refusal = (f"{node.op_type} {node.name!r}: TVM's importer refuses it: {reason}; replace the operator or cut the"
                " model before it")  # fmt: skip
     if len(wanted) < sum(map(bool, node.output)):
@@ -234,6 +234,7 @@ def _silent() -> Iterator[None]:
         yield
 
 
-def _reason(error: Any) -> str:
+def reason_of(error: Any) -> str:
+    """The last line that TVM says."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1].strip().partition("Check failed: ")[2] or lines[-1].strip().rstrip(".")

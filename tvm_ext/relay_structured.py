@@ -95,6 +95,22 @@ def _rms_norm(node: onnx.NodeProto, operands: Sequence[relay.Expr], shapes: Sequ
     return relay.multiply(relay.divide(x, relay.sqrt(relay.add(square, epsilon))), operands[1])
 
 
+def _group_norm(node: onnx.NodeProto, operands: Sequence[relay.Expr], shapes: Sequence[Shape], _: Any) -> relay.Expr:
+    """Scales and biases are per channel, until opset 21 per group."""
+    batch, channels, *extents = shapes[0]
+    groups = attribute_of(node, "num_groups")
+    x, epsilon = operands[0], relay.const(float(attribute_of(node, "epsilon", 1e-5)), "float32")
+    rows = relay.reshape(x, (batch, groups, prod(shapes[0][1:]) // groups))
+    centred = relay.subtract(rows, relay.mean(rows, axis=2, keepdims=True))
+    variance = relay.mean(relay.multiply(centred, centred), axis=2, keepdims=True)
+    normal = relay.reshape(relay.divide(centred, relay.sqrt(relay.add(variance, epsilon))), shapes[0])
+    scale, bias = (
+        relay.reshape(relay.repeat(each, channels // shape[0], 0), (channels, *(1 for _ in extents)))
+        for each, shape in zip(operands[1:], shapes[1:], strict=True)
+    )
+    return relay.add(relay.multiply(normal, scale), bias)
+
+
 def _flatten(node: onnx.NodeProto, operands: Sequence[relay.Expr], shapes: Sequence[Shape], _: Any) -> relay.Expr:
     axis = attribute_of(node, "axis", 1)
     axis = axis if axis >= 0 else axis + len(shapes[0])
@@ -148,6 +164,7 @@ _STRUCTURED: Mapping[str, Structured] = {
     "Flatten": _flatten,
     "Gather": _gather,
     "Gelu": _gelu,
+    "GroupNormalization": _group_norm,
     "MatMul": _matmul,
     "MaxPool": _max_pool,
     "Mean": _mean,

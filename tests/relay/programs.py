@@ -10,15 +10,28 @@ from typing import Any
 
 from npu_backend import compile_graph, load_machine, strategy_named
 from npu_backend.errors import NpuError
-from tvm_ext.driver import import_model
+from tvm_ext.driver import front_end_options, import_model
 
+# Whose forms of floats the vector processors are asked for.
+KERNELS_OF = "float-"
 # One machine that computes in float16 and one that does not.
 MACHINES = ("exynos2100", "ring4")
+KERNELS, HOST = "kernels", "host"
 
 
 def made_of(path: Path) -> dict[str, Any]:
-    """By machine: the hash of every program, where each operator runs, and the graphs as text."""
-    return {machine: _made_for(path, machine) for machine in MACHINES}
+    """By machine: the hash of every program, where each operator runs, and the graphs as text; and `KERNELS`."""
+    made = {machine: _made_for(path, machine) for machine in MACHINES}
+    return made | {KERNELS: _engines_with_kernels(path)} if path.stem.startswith(KERNELS_OF) else made
+
+
+def _engines_with_kernels(path: Path) -> dict[str, str]:
+    """Where each operator runs on a machine without float16 if vector processors take what engines do not."""
+    try:
+        parts = import_model(path, **front_end_options(load_machine(MACHINES[0]))).partitioned
+    except NpuError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {op.name: op.engine for op in parts.npu_ops} | {op.name: HOST for op in parts.host_ops}
 
 
 def _made_for(path: Path, machine: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What Relay computes on the host where the NPU takes nothing, and beside an NPU that takes a part."""
+"""What Relay computes on the host, on the vector processors, and beside an NPU that takes a part."""
 
 from __future__ import annotations
 
@@ -15,31 +15,44 @@ from tests.tvm_ext.by_runtime import assert_close, by_onnx_runtime
 from tests.tvm_ext.node_cases import CASES, NodeCase
 from tests.tvm_ext.one_node import feed_of, normal, one_node
 from tests.tvm_ext.small_models import BUILDERS, feeds, quantized_small
-from tvm_ext.driver import CompiledModel, PackageRunner, compile_model
+from tvm_ext.driver import CompiledModel, PackageRunner, compile_model, front_end_options
 
 # Computes no floats.
 MACHINE = "exynos2100"
 
 
-def compiled(model: onnx.ModelProto, folder: Path) -> CompiledModel:
+def compiled(model: onnx.ModelProto, folder: Path, *, kernels: bool = False) -> CompiledModel:
+    options = front_end_options(load_machine(MACHINE), kernels=kernels)
+
     def compile_one(graph: Graph) -> bytes:
         return compile_graph(graph, load_machine(MACHINE).take(3), strategy_named("base").alone).to_bytes()
 
     path = folder / "model.onnx"
     onnx.save(model, path)
-    return compile_model(path, machine=MACHINE, cores=3, strategy="base", compile_graph=compile_one)
+    return compile_model(path, machine=MACHINE, cores=3, strategy="base", compile_graph=compile_one, **options)
 
 
 # ONNX Runtime has no kernel for it; onnx 1.18's reference evaluator, which tells the host's form of a resize, rounds
 # otherwise than later ones.
 LEFT_OUT = ("ConvInteger", "Resize-axes")
+COMPARED = [case for case in CASES if str(case) not in LEFT_OUT]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if str(case) not in LEFT_OUT], ids=str)
+# Half of the forms on the host, the other half as kernels: each takes TVM's compiler a second.
+@pytest.mark.parametrize("case", COMPARED[::2], ids=str)
 def test_floats_on_the_host(case: NodeCase, tmp_path: Path) -> None:
     model = case.model()
     feed = feed_of(model, case.operands)
     with PackageRunner(compiled(model, tmp_path).package) as runner:
+        assert_close(list(runner.run(feed).values()), by_onnx_runtime(model, feed), 1e-4)
+
+
+@pytest.mark.parametrize("case", COMPARED[1::2], ids=str)
+def test_floats_as_kernels(case: NodeCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = case.model()
+    feed = feed_of(model, case.operands)
+    monkeypatch.setenv("NPU_CHECK", "1")
+    with PackageRunner(compiled(model, tmp_path, kernels=True).package) as runner:
         assert_close(list(runner.run(feed).values()), by_onnx_runtime(model, feed), 1e-4)
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from models.quantize import build_quantized
-from tests.relay.programs import MACHINES
+from tests.relay.programs import HOST, KERNELS, MACHINES
 from tests.tvm_ext.node_cases import CASES, is_coded
 from tests.tvm_ext.small_models import BUILDERS, by_hand, quantized_small
 from tvm_ext.generation import RELAX
@@ -65,3 +65,12 @@ def test_equal(made: tuple[dict[str, Any], dict[str, Any]], name: str, machine: 
     relay, relax = (each[name][machine] for each in made)
     assert "error" not in relay, relay["error"]
     assert {part: relay[part] for part in MADE} == {part: relax[part] for part in MADE}
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_kernels_take_the_same_operators(made: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
+    """TVM has no one way to lower an operator: what Relay alone can lower may run on the NPU there."""
+    relay, relax = (each[name][KERNELS] for each in made)
+    assert "error" not in relay, relay["error"]
+    assert relay.keys() == relax.keys()
+    assert all(relay[node] == where or where == HOST for node, where in relax.items())

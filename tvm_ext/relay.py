@@ -21,6 +21,7 @@ from tvm_ext.parts import CODEGEN, Part, Partitioned, build_graphs, npu_ops
 from tvm_ext.program import index_program
 from tvm_ext.relay_import import RelayModel, import_onnx
 from tvm_ext.relay_kernels import kernels_of
+from tvm_ext.relay_structured import constant
 from tvm_ext.values import Constant, Value, Variable
 
 _MATCH_ATTRIBUTE = "npu_match"
@@ -92,7 +93,7 @@ class _Builder:
 
     def read(self, value: Value) -> relay.Expr:
         """What a node reads."""
-        return relay.const(value.array) if isinstance(value, Constant) else self.expressions[value]
+        return constant(value.array) if isinstance(value, Constant) else self.expressions[value]
 
 
 def _empty_composite(match: Match, index: int) -> relay.Function:

@@ -29,7 +29,7 @@ from tvm_ext.onnx_constants import Constants
 from tvm_ext.onnx_expansion import expansion
 from tvm_ext.onnx_load import input_infos, tensor_info
 from tvm_ext.onnx_opset import opset_of
-from tvm_ext.relay_structured import structured
+from tvm_ext.relay_structured import constant, structured
 from tvm_ext.values import DEQUANTIZE, OTHER, QUANTIZE, Call, Constant, Imported, Source, Value, Variable
 
 # What TVM's converters raise for a form they do not know; they have no error class of their own for it.
@@ -169,7 +169,7 @@ class _NodeConverter(GraphProto):  # type: ignore[misc]
         self.output_names: list[str] = []
         self._constants = constants
         self._variables = variables
-        self._nodes = {**variables, **{name: relay.const(array) for name, array in constants.items()}}
+        self._nodes = {**variables, **{name: constant(array) for name, array in constants.items()}}
 
     def convert(self, node: onnx.NodeProto) -> Mapping[str, relay.Expr]:
         """The node's results by name."""
@@ -189,7 +189,7 @@ class _NodeConverter(GraphProto):  # type: ignore[misc]
                   for name, variable in self._variables.items()}  # fmt: skip
         shapes |= {name: array.shape for name, array in self._constants.items()}
         nodes = expansion(node, constants, shapes, self.opset)
-        added = {name: relay.const(constants[name]) for name in constants if name not in self._constants}
+        added = {name: constant(constants[name]) for name in constants if name not in self._constants}
         self._nodes.update(added)
         yield from [node] if nodes is None else nodes
 

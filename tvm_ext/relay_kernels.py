@@ -18,6 +18,7 @@ from tvm.relay.frontend.common import fold_constant
 from tvm_ext.kernel_plans import Kernels, OperandSource, Plan
 from tvm_ext.relay_host import host_triple
 from tvm_ext.relay_import import REFUSALS, NodeForm, RelayModel, reason_of
+from tvm_ext.relay_structured import constant
 from tvm_ext.tir_plans import PlanBuilder
 from tvm_ext.values import Variable
 
@@ -106,7 +107,7 @@ class _Planner:
 
 def _computed(function: relay.Function, arrays: Sequence[np.ndarray]) -> Any:
     """The result of a function, or its results."""
-    constants = dict(zip(function.params, map(relay.const, arrays), strict=True))
+    constants = dict(zip(function.params, map(constant, arrays), strict=True))
     result = fold_constant(relay.bind(function.body, constants))
     if isinstance(result, relay.Tuple):
         return tuple(item.data.numpy() for item in result.fields)

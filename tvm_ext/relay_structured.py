@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import tvm
 from tvm import relay
 
 from tvm_ext.matching import attribute_of
@@ -29,6 +30,16 @@ def structured(
     """The Relay expression of an operator, None where it is left to TVM."""
     convert = _STRUCTURED.get(node.op_type)
     return convert(node, operands, shapes, arrays) if convert and not node.domain else None
+
+
+def constant(array: np.ndarray) -> relay.Constant:
+    """The array in its own data type: relay.const makes 32 bits of 64."""
+    return relay.Constant(tvm.nd.array(np.asarray(array)))
+
+
+def _identity(_: onnx.NodeProto, operands: Sequence[relay.Expr], __: Any, ___: Any) -> relay.Expr:
+    """The operand itself: TVM would copy it."""
+    return operands[0]
 
 
 def _matmul(_: onnx.NodeProto, operands: Sequence[relay.Expr], shapes: Sequence[Shape], __: Any) -> relay.Expr:
@@ -125,7 +136,7 @@ def _gather(
     axis = attribute_of(node, "axis", 0) % len(shapes[0])
     extent = shapes[0][axis]
     if arrays[1] is not None:
-        indices = relay.const(np.where(arrays[1] < 0, arrays[1] + extent, arrays[1]))
+        indices = constant(np.where(arrays[1] < 0, arrays[1] + extent, arrays[1]))
     else:
         indices = relay.cast(indices, "int64")
         negative = relay.less(indices, relay.const(0, "int64"))
@@ -165,6 +176,7 @@ _STRUCTURED: Mapping[str, Structured] = {
     "Gather": _gather,
     "Gelu": _gelu,
     "GroupNormalization": _group_norm,
+    "Identity": _identity,
     "MatMul": _matmul,
     "MaxPool": _max_pool,
     "Mean": _mean,

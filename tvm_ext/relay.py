@@ -41,7 +41,7 @@ def partition(
     findings = find_matches(index_program(imported.imported(), computes_float=computes_float, kernels=kernels))
     matches = [found.match for found in findings.found]
     merged = _merged(_outlined(imported, matches))
-    regions = _regions(merged, findings.found)
+    regions = _regions(merged, findings.found, _reads(imported, matches))
     parts = {symbol: region.part for symbol, region in regions.items()}
     outputs = tuple((shape_of(value), dtype_of(value)) for value in imported.outputs)
     module = _finished(merged, regions, [_composite(imported, match, index) for index, match in enumerate(matches)])
@@ -147,17 +147,40 @@ class _Region:
     results: tuple[int, ...]
 
 
-def _regions(module: tvm.IRModule, found: Sequence[Candidate]) -> Mapping[str, _Region]:
+@dataclass(frozen=True)
+class _Reads:
+    """What is read in one place: by the match of this number, or None by the host or as outputs of the model."""
+
+    match: int | None
+    variables: tuple[Variable, ...]
+
+
+def _reads(imported: RelayModel, matches: Sequence[Match]) -> Sequence[_Reads]:
+    """All of them, in the order of the model."""
+    by_root = {match.root: index for index, match in enumerate(matches)}
+    vanished = {variable for match in matches for variable in match.inside}
+    places = [
+        _Reads(by_root.get(variable), matches[by_root[variable]].inputs if variable in by_root else (*call.reads,))
+        for variable, call in imported.calls.items()
+        if variable not in vanished
+    ]
+    return [*places, _Reads(None, tuple(value for value in imported.outputs if isinstance(value, Variable)))]
+
+
+def _regions(module: tvm.IRModule, found: Sequence[Candidate], reads: Sequence[_Reads]) -> Mapping[str, _Region]:
     """The partitions by symbol, ``npu_<k>`` in the order of the model."""
     functions = {name.name_hint: function for name, function in module.functions.items()
                  if function.attrs and "Compiler" in function.attrs.keys()}  # noqa: SIM118  # fmt: skip
     taken = {name: sorted(_composites(function.body)) for name, function in functions.items()}
     ordered = sorted(functions, key=lambda name: taken[name])
-    return {f"{CODEGEN}_{number}": _region(name, functions[name], taken[name], found)
+    return {f"{CODEGEN}_{number}": _region(name, functions[name], taken[name], found, reads)
             for number, name in enumerate(ordered)}  # fmt: skip
 
 
-def _region(name: str, function: relay.Function, taken: Sequence[int], found: Sequence[Candidate]) -> _Region:
+def _region(
+    name: str, function: relay.Function, taken: Sequence[int], found: Sequence[Candidate], reads: Sequence[_Reads]
+) -> _Region:
+    """Inputs in the order of their readers inside, outputs in that of their readers outside, as Relax has them."""
     composites = _composites(function.body)
     known: dict[relay.Var, Variable] = {}
     for index, call in composites.items():
@@ -167,7 +190,9 @@ def _region(name: str, function: relay.Function, taken: Sequence[int], found: Se
     inputs = tuple(variable for variable in read if variable in set(known.values()))
     results = function.body.fields if isinstance(function.body, relay.Tuple) else [function.body]
     roots = [found[_number(result)].match.root for result in results]
-    outputs = tuple(found[index].match.root for index in taken if found[index].match.root in set(roots))
+    inside, leaving = set(taken), set(roots)
+    outside = (variable for place in reads if place.match not in inside for variable in place.variables)
+    outputs = tuple(dict.fromkeys(variable for variable in (*outside, *roots) if variable in leaving))
     places = {known[parameter]: place for place, parameter in enumerate(function.params)}
     return _Region(
         name, function, Part(tuple(found[index] for index in taken), inputs, outputs),

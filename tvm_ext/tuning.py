@@ -5,16 +5,18 @@ Records are JSON lines, each written whole before the next plan is tried: a kill
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from npu_backend.errors import CapacityError, InputError, OptionError
+from npu_backend.errors import CapacityError, InputError, OptionError, OutputError
 from npu_backend.graph import Graph
 from npu_backend.machine_types import Machine
 from npu_backend.pipeline import compile_graph
@@ -24,6 +26,8 @@ from npu_backend.strategies import STRATEGIES, strategy_named
 FORMAT_VERSION = 1
 # Up to so many cores every count is tried, above it powers of two and all.
 _EVERY_COUNT = 4
+# Every line starts with it.
+_HEAD = f'{{"version": {FORMAT_VERSION}, "model": "'.encode()
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +42,7 @@ class Choice:
 class Record:
     """A choice timed: latency on the emulator's clock in us, None where its plan does not fit; seconds to compile.
 
-    `model` and `machine` are hashes of the ONNX file and of the machine's description.
+    `model` is `model_key`'s, `machine` a hash of the machine's description.
     """
 
     version: int
@@ -55,10 +59,14 @@ class Record:
         return Choice(self.strategy, self.cores)
 
 
-def model_key(path: Path) -> str:
-    """A hash of an ONNX file; raises InputError where it cannot be read."""
+def model_key(path: Path, shapes: Mapping[str, Sequence[int]], *, kernels: bool) -> str:
+    """A hash of an ONNX file and of what else decides what the NPU is given of it.
+
+    Raises InputError where it cannot be read.
+    """
+    also = json.dumps([sorted((name, list(shape)) for name, shape in shapes.items()), kernels])
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes() + also.encode()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -80,18 +88,35 @@ def choices(machine: Machine) -> tuple[Choice, ...]:
 def read_records(path: Path) -> list[Record]:
     """The records of a file, none of one that is not there; a last line that was cut off is left out.
 
-    Raises InputError for lines that are no records.
+    Raises InputError for lines that are no records, and for what cannot be read.
     """
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    return [_record(path, number, line) for number, line in enumerate(whole, 1)]
+    return _parsed(path)[0]
 
 
-def _record(path: Path, number: int, line: str) -> Record:
+def is_records(path: Path) -> bool:
+    """Whether the file starts as records do."""
+    with path.open("rb") as stream:
+        return stream.read(len(_HEAD)) == _HEAD
+
+
+def _parsed(path: Path) -> tuple[list[Record], int]:
+    """The records of a file, and how many of its bytes they are."""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    *lines, tail = data.split(b"\n")
+    if not (tail.startswith(_HEAD) or _HEAD.startswith(tail)):
+        # Nothing of ours that was cut off: another file, which must not be cut.
+        lines.append(tail)
+    return [_record(path, number, line) for number, line in enumerate(lines, 1)], len(data) - len(tail)
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
     try:
         record = Record(**json.loads(line))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}, line {number}: no tuning record ({error}); name another file") from error
+        raise InputError(f"{path}, line {number}: no tuning record; name another file") from error
     if record.version != FORMAT_VERSION:
         raise InputError(f"{path}, line {number}: a record of version {record.version}, this program reads"
                          f" {FORMAT_VERSION}: tune again into another file")  # fmt: skip
@@ -103,15 +128,28 @@ def best_of(records: Sequence[Record], model: str, machine: str, **wanted: Any) 
     fitting = [record for record in records if (record.model, record.machine) == (model, machine)
                and all(getattr(record, name) == value for name, value in wanted.items() if value is not None)
                and record.latency_us is not None]  # fmt: skip
-    return min(fitting, key=lambda record: (record.latency_us, record.cores, record.strategy), default=None)
+    return min(fitting, key=by_latency, default=None)
 
 
-def tuned_choice(path: Path, model: Path, machine: Machine, strategy: str | None, cores: int | None) -> Choice:
-    """What the records say is best; raises OptionError where they say nothing of the model on the machine."""
-    found = best_of(read_records(path), model_key(model), machine_key(machine), strategy=strategy, cores=cores)
+def by_latency(record: Record) -> tuple[float, int, str]:
+    """Sorts the fastest first, of those that take as long the one with fewer cores, and last what does not fit."""
+    return float("inf") if record.latency_us is None else record.latency_us, record.cores, record.strategy
+
+
+def tuned_choice(
+    path: Path, model: Path, key: str, machine: Machine, strategy: str | None, cores: int | None
+) -> Choice:
+    """What the records say is best; raises OptionError where they say nothing of the model on the machine.
+
+    `key` is the model's; `machine` has all its cores.
+    """
+    if not path.is_file():
+        raise OptionError(f"{path}: there is no such file of tuning records; npuc tune writes one")
+    found = best_of(read_records(path), key, machine_key(machine), strategy=strategy, cores=cores)
     if found is None:
-        raise OptionError(f"{path} has no record of {model} on {machine.name} that fits: run npuc tune with it first,"
-                          " or leave it out")  # fmt: skip
+        given = "".join(f", {name} {value}" for name, value in (("cores", cores), ("strategy", strategy)) if value)
+        raise OptionError(f"{path} has no record of {model} on {machine.name}{given} that fits: run npuc tune with it"
+                          " first, or leave it out")  # fmt: skip
     return found.choice
 
 
@@ -122,7 +160,7 @@ def tune(
     key = machine_key(machine)
     known = {record.choice: record for record in read_records(path) if (record.model, record.machine) == (model, key)}
     every = choices(machine)
-    with path.open("a") as stream:
+    with _opened(path) as stream:
         for number, choice in enumerate(every):
             step(f"{choice.strategy} on {choice.cores}", number / len(every))
             if choice not in known:
@@ -147,8 +185,20 @@ def _timed(graphs: Sequence[Graph], model: str, machine: Machine, choice: Choice
     return Record(FORMAT_VERSION, model, machine_key(machine), choice.strategy, choice.cores, latency_us, seconds)
 
 
-def _append(stream: Any, record: Record) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file, for one process at a time, without the line at its end that was cut off."""
+    with path.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"{path}: another process is writing there; wait, or name another file") from error
+        stream.truncate(_parsed(path)[1])
+        yield stream
+
+
+def _append(stream: IO[bytes], record: Record) -> None:
     """On the disk before the search goes on."""
-    stream.write(json.dumps(asdict(record)) + "\n")
+    stream.write(json.dumps(asdict(record)).encode() + b"\n")
     stream.flush()
     os.fsync(stream.fileno())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +30,15 @@ from npu_backend.errors import NpuError
 from npu_backend.program import Program
 from npu_backend.report.stages import program_text
 from tvm_ext.carrier import build_carrier
-from tvm_ext.cli.options import DEFAULT_MACHINE, TARGET_OPTIONS, Plan, plan_of_target
+from tvm_ext.cli.options import DEFAULT_MACHINE, TARGET_COMMA, TARGET_OPTIONS, Plan, plan_of_target
 from tvm_ext.cli.session import ProgramCompiler
 from tvm_ext.cli.talk import Talk
 from tvm_ext.cli.tuning import tune_file, tuning_table
-from tvm_ext.driver import FrontEnd, import_model, metadata_of
+from tvm_ext.driver import FrontEnd, import_model, kernels_in, metadata_of
 from tvm_ext.package import EXECUTOR, LIBRARY, PARAMETERS, Metadata, Package, read_members, write_package
 from tvm_ext.parts import CODEGEN
 from tvm_ext.relay_host import carry, host_triple
+from tvm_ext.tuning import is_records
 
 # Attributes of a module that was read from an ONNX file: where that is, and the shapes given with it.
 _PATH, _SHAPES = "onnx_path", "onnx_shapes"
@@ -46,6 +48,10 @@ _PROGRAM_FORMAT = "npu"
 
 # The command line's target while a model is read: for the NPU it is imported our way, and at once.
 _target: ContextVar[str] = ContextVar("npu_target", default="")
+# What --tuning-records names, where that is a file of ours and none of AutoTVM's.
+_records: ContextVar[str | None] = ContextVar("npu_records", default=None)
+# The parts of a target's text: names, options with quotes somewhere in them, and commas between targets.
+_TOKEN = re.compile(rf"""{TARGET_COMMA}|(?:[^\s,"']|,(?=[+-])|"[^"]*"|'[^']*')+""")
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def install() -> None:
     compiler.target_from_cli = _on_this_host(compiler.target_from_cli)
     tvmc_model.TVMCModel.export_package = _exporting(tvmc_model.TVMCModel.export_package)
     server._server_env = _loading_modules(server._server_env)
+    tvmc_target.tokenize_target = _with_paths(tvmc_target.tokenize_target)
     tvmc_main.register_parser(_add_tune_parser)
 
 
@@ -81,6 +88,7 @@ def _add_tune_parser(subparsers: Any, _: object, defaults: Sequence[Mapping[str,
     parser.add_argument("-o", "--output", type=Path, required=True, help="records, kept and continued (JSON lines)")
     parser.add_argument("--machine", default=DEFAULT_MACHINE, help="the machine: a name, or a TOML file")
     parser.add_argument("--input-shapes", type=parse_shape_string, default=None, help="of inputs with open extents")
+    parser.add_argument("--no-kernels", action="store_true", help="let the host run what the engines do not know")
     parser.set_defaults(func=_drive_tune)
     for each in defaults:
         parser.set_defaults(**each)
@@ -90,7 +98,8 @@ def _drive_tune(args: argparse.Namespace) -> int:
     shapes = {name: tuple(shape) for name, shape in (args.input_shapes or {}).items()}
     talk = Talk()
     try:
-        talk.show(tuning_table(tune_file(args.FILE, args.output, args.machine, shapes, talk, kernels=True)))
+        kernels = not args.no_kernels
+        talk.show(tuning_table(tune_file(args.FILE, args.output, args.machine, shapes, talk, kernels=kernels)))
     except NpuError as error:
         raise TVMCException(str(error)) from error
     return 0
@@ -101,25 +110,25 @@ def _partition(module: tvm.IRModule, params: object = None, mod_name: str = "def
     del params, mod_name
     try:
         start = time.perf_counter()
-        plan = plan_of_target(options, _source_of(module))
-        front = _front_end(module, plan)
+        if (records := _records.get()) is not None:
+            options.setdefault("tuning-records", records)
+        path, shapes = _source_of(module)
+        plan = plan_of_target(options, path, shapes)
+        front = import_model(path, shapes, **plan.front_end)
         _compiled.set(_compile(front, plan, start))
     except NpuError as error:
         raise TVMCException(str(error)) from error
     return front.partitioned.module
 
 
-def _source_of(module: tvm.IRModule) -> Path:
+def _source_of(module: tvm.IRModule) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    """The ONNX file that a module was read from, and the shapes given with it."""
     attributes = module.attrs
     if attributes is None or _PATH not in attributes.keys():  # noqa: SIM118
         raise TVMCException("the NPU takes models from ONNX files only: TVM's form of another kind of file does not"
                             " tell their operators; export the model to ONNX")  # fmt: skip
-    return Path(str(attributes[_PATH]))
-
-
-def _front_end(module: tvm.IRModule, plan: Plan) -> FrontEnd:
-    shapes = {name: tuple(shape) for name, shape in json.loads(str(module.attrs[_SHAPES])).items()}
-    return import_model(_source_of(module), shapes, **plan.front_end)
+    shapes = {name: tuple(shape) for name, shape in json.loads(str(attributes[_SHAPES])).items()}
+    return Path(str(attributes[_PATH])), shapes
 
 
 def _compile(front: FrontEnd, plan: Plan, start: float) -> _Compiled:
@@ -127,14 +136,15 @@ def _compile(front: FrontEnd, plan: Plan, start: float) -> _Compiled:
     programs = {symbol: compile_graph(graph) for symbol, graph in front.partitioned.graphs.items()}
     folder = tempfile.TemporaryDirectory(prefix="npu_tvmc.")
     if programs:
-        carry(build_carrier(programs, Path(folder.name)), list(programs))
+        kernels = kernels_in(front.partitioned.graphs, programs)
+        carry(build_carrier(programs, Path(folder.name), kernels), list(programs))
     metadata = metadata_of(front, machine=plan.machine.name, cores=len(plan.machine.cores),
                            strategy=plan.strategy.name, seconds=time.perf_counter() - start)  # fmt: skip
     return _Compiled(metadata, programs, folder)
 
 
 def _is_ours(target: str | None) -> bool:
-    return target is not None and any(part.split()[:1] == [CODEGEN] for part in target.split(","))
+    return target is not None and any(part.split()[:1] == [CODEGEN] for part in re.split(TARGET_COMMA, target))
 
 
 def _driving(drive: Callable[..., int]) -> Callable[..., int]:
@@ -173,29 +183,50 @@ def _compiling(compile_model: Callable[..., Any]) -> Callable[..., Any]:
     def compiling(model: Any, target: str, *positional: Any, **options: Any) -> Any:
         if not _is_ours(target):
             return compile_model(model, target, *positional, **options)
-        useless = [f"--{name.replace('_', '-')}" for name in _TRANSFORMS if options.get(name)]
-        if useless:
-            raise TVMCException(f"{', '.join(useless)}: the NPU is given the ONNX file as it is; leave this out")
-        if options.get("use_vm") or options.get("output_format", "so") != "so":
-            raise TVMCException("the NPU's package is one of the graph executor with a shared library:"
-                                " leave out use_vm, and --output-format")  # fmt: skip
+        _refuse_useless(options)
         formats = options.get("dump_code") or []
         formats = [formats] if isinstance(formats, str) else list(formats)
-        kept = [each for each in formats if each != _PROGRAM_FORMAT]
+        options["dump_code"] = [each for each in formats if each != _PROGRAM_FORMAT]
+        records, options["tuning_records"] = _records_of_both(options.get("tuning_records"))
+        tokens = _records.set(records), _compiled.set(None)
         try:
-            package = compile_model(model, target, *positional, **{**options, "dump_code": kept})
+            package = compile_model(model, target, *positional, **options)
+            if _PROGRAM_FORMAT in formats:
+                _dump_programs(package.package_path)
         except tvm.TVMError as error:
             if "does not support GetSource" not in str(error):
                 raise
-            raise TVMCException(f"--dump-code {','.join(kept)}: there is no code for the host beside the NPU's, which"
-                                f" is {_PROGRAM_FORMAT}") from error  # fmt: skip
-        compiled = _compiled.get()
-        if _PROGRAM_FORMAT in formats and compiled is not None:
-            texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
-            compiler.save_dumps(package.package_path, {_PROGRAM_FORMAT: "".join(texts)})
+            raise TVMCException(f"--dump-code {','.join(options['dump_code'])}: there is no code for the host beside"
+                                f" the NPU's, which is {_PROGRAM_FORMAT}") from error  # fmt: skip
+        finally:
+            _records.reset(tokens[0])
+            _compiled.reset(tokens[1])
         return package
 
     return compiling
+
+
+def _refuse_useless(options: Mapping[str, Any]) -> None:
+    useless = [f"--{name.replace('_', '-')}" for name in _TRANSFORMS if options.get(name)]
+    if useless:
+        raise TVMCException(f"{', '.join(useless)}: the NPU is given the ONNX file as it is; leave this out")
+    if options.get("use_vm") or options.get("output_format", "so") != "so":
+        raise TVMCException("the NPU's package is one of the graph executor with a shared library:"
+                            " leave out use_vm, and --output-format")  # fmt: skip
+
+
+def _records_of_both(path: str | None) -> tuple[str | None, str | None]:
+    """What --tuning-records names, as the NPU's or else as AutoTVM's for the host."""
+    if path and not Path(path).is_file():
+        raise TVMCException(f"--tuning-records {path}: no such file")
+    return (path, None) if path and is_records(Path(path)) else (None, path)
+
+
+def _dump_programs(package_path: str) -> None:
+    compiled = _compiled.get()
+    if compiled is not None:
+        texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
+        compiler.save_dumps(package_path, {_PROGRAM_FORMAT: "".join(texts)})
 
 
 def _exporting(export: Callable[..., str]) -> Callable[..., str]:
@@ -221,12 +252,22 @@ def _on_this_host(target_from_cli: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(target_from_cli)
     def on_this_host(target: str, *positional: Any, **options: Any) -> Any:
         if _is_ours(target) and "-mtriple" not in target:
-            parts = [part.strip() for part in target.split(",")]
+            parts = [part.strip() for part in re.split(TARGET_COMMA, target)]
             target = ", ".join(f"{part} -mtriple={host_triple()}" if part.split()[:1] == ["llvm"] else part
                                for part in parts)  # fmt: skip
         return target_from_cli(target, *positional, **options)
 
     return on_this_host
+
+
+def _with_paths(tokenize: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """tvmc takes a slash for the end of a word, so that an option of the NPU could name no file elsewhere."""
+
+    @functools.wraps(tokenize)
+    def with_paths(target: str) -> list[str]:
+        return _TOKEN.findall(target) if _is_ours(target) else tokenize(target)
+
+    return with_paths
 
 
 def _with_options(generate: Callable[..., None]) -> Callable[..., None]:

@@ -16,6 +16,7 @@ from npu_backend.program import Program
 from tests.tvm_ext.by_runtime import by_onnx_runtime
 from tests.tvm_ext.small_models import feeds, quantized_small
 from tvm_ext.package import PARAMETERS, read_package
+from tvm_ext.tuning import read_records
 
 TARGET = "npu -machine=exynos2100 -cores=3 -strategy=stratum, llvm"
 HOST = "llvm -mtriple=x86_64-linux-gnu"
@@ -98,6 +99,17 @@ def test_options_of_their_own(conv: Path) -> None:
     assert (package.metadata.cores, package.metadata.strategy) == (2, "base")
 
 
+def test_tuned_and_compiled_by_the_records(conv: Path) -> None:
+    done = tvmc("tune-npu", "model.onnx", "-o", "model.jsonl", folder=conv)
+    assert done.returncode == 0, done.stderr
+    best = min(read_records(conv / "model.jsonl"), key=lambda each: (each.latency_us, each.cores, each.strategy))
+    assert done.stdout.splitlines()[1].split()[:2] == [best.strategy, str(best.cores)]
+    for options, target in (((), f"npu -tuning-records={conv}/model.jsonl,llvm"),
+                            (("--tuning-records", "model.jsonl"), "npu, llvm")):  # fmt: skip
+        metadata = read_package(compiled(conv, *options, target=target)).metadata
+        assert (metadata.strategy, metadata.cores) == (best.strategy, best.cores)
+
+
 def test_dump_code(conv: Path) -> None:
     compiled(conv, "--dump-code", "relay,npu")
     assert "npu_0" in (conv / "model.tar.relay").read_text()
@@ -116,6 +128,7 @@ def test_dump_code(conv: Path) -> None:
         (TARGET, ("--desired-layout", "NHWC"), "--desired-layout: the NPU is given the ONNX file as it is"),
         (TARGET, ("--dump-code", "asm"), "there is no code for the host beside the NPU's"),
         (TARGET, ("--output-format", "mlf"), "leave out use_vm, and --output-format"),
+        (TARGET, ("--tuning-records", "none.jsonl"), "--tuning-records none.jsonl: no such file"),
     ],
 )
 def test_mistakes(conv: Path, target: str, options: tuple[str, ...], message: str) -> None:

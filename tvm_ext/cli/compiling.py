@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
+from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options, tvmc_options
 from tvm_ext.cli.quantizing import QuantizeOptions, quantization_lines, quantize_options, source_of, warn_of_float_model
 from tvm_ext.cli.talk import LOG, Talk
 
@@ -17,7 +17,24 @@ if TYPE_CHECKING:
     from tvm_ext.cli.options import Plan
 
 IMPORT_STAGE = "import"
-ASSEMBLY_SUFFIX = ".asm"
+# What --dump-code knows: both are the NPU's disassembly, `npu` under the name that it has in tvmc.
+CODE_FORMATS = ("asm", "npu")
+_HOST = "the host's half is compiled as TVM's defaults have it"
+# tvmc's flags: docs/tvmc.md has the table.
+_TAKEN = {"--model-format": "onnx", "--output-format -f": "so"}
+_REFUSED = {
+    "--desired-layout": "the compiler chooses its layouts itself",
+    "--mixed-precision": "float operators run in half precision anyhow, where the machine has it",
+    "--dump-offloads": "npuc ops MODEL tells it",
+    "--print-pass-times": "--verbose tells what is done, and --stop-after shows any stage",
+    "--print-ir-before": "--stop-after STAGE --dump shows any stage",
+    "--print-ir-after": "--stop-after STAGE --dump shows any stage",
+    "--executor": "the executor is the one of this generation of TVM",
+    "--runtime": "the package is for TVM's C++ runtime",
+    "--module-name": "the name in the package is fixed",
+    **dict.fromkeys(("--cross-compiler", "--cross-compiler-options", "--target-host"), "the package is for this host"),
+    **dict.fromkeys(("--opt-level -O", "--pass-config", "--disabled-pass", "--workspace-pools"), _HOST),
+}
 
 
 def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,20 +44,29 @@ def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
                         " compiler's (a wrong name lists them).")(command)  # fmt: skip
 
 
+def _code_formats(context: click.Context, flag: click.Parameter, text: str | None) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(word.strip() for word in text.split(","))) if text is not None else ()
+    for each in formats:
+        if each not in CODE_FORMATS:
+            raise click.BadParameter(f"{each!r} is none of {', '.join(CODE_FORMATS)}; without a word put it behind the"
+                                     " model", context, flag)  # fmt: skip
+    return formats
+
+
 @click.command("compile")
 @click.argument("model", type=FILE)
 @click.option("-o", "--output", type=FILE, metavar="PKG.tar", help="The package to write.")
 @plan_options
 @quantize_options
-@click.option(
-    "--dump-code", is_flag=True, help=f"Write the disassembly beside the package, as PKG.tar{ASSEMBLY_SUFFIX}."
-)
+@click.option("--dump-code", is_flag=False, flag_value="asm", callback=_code_formats, metavar="[FORMATS]",
+              help="Write the disassembly beside the package, as PKG.tar.asm or, with npu, PKG.tar.npu.")  # fmt: skip
+@tvmc_options(_TAKEN, _REFUSED)
 @stage_options
 @talk_options
 def compile_command(
     model: Path,
     output: Path | None,
-    dump_code: bool,
+    dump_code: tuple[str, ...],
     stop_after: str | None,
     dump: bool,
     verbose: bool,
@@ -60,7 +86,7 @@ def compile_command(
 
 
 def _compile(
-    model: Path, output: Path, options: PlanOptions, quantizing: QuantizeOptions, dump_code: bool, talk: Talk
+    model: Path, output: Path, options: PlanOptions, quantizing: QuantizeOptions, dump_code: Sequence[str], talk: Talk
 ) -> None:
     from npu_backend.files import check_writable, write_atomically
     from npu_backend.program import Program
@@ -70,16 +96,16 @@ def _compile(
     from tvm_ext.package import write_package
 
     plan = options.plan(model)
-    assembly = output.with_name(output.name + ASSEMBLY_SUFFIX)
-    for path in (output, assembly) if dump_code else (output,):
+    dumps = [output.with_name(f"{output.name}.{suffix}") for suffix in dump_code]
+    for path in (output, *dumps):
         check_writable(path)
     with source_of(model, options, quantizing, talk) as source, talk.progress("compile") as step:
         compiled = compile_file(source.path, plan, step)
     assert compiled.package is not None
     write_package(compiled.package, output)
-    if dump_code:
+    for path in dumps:
         texts = [program_text(Program.from_bytes(data)) for data in compiled.programs.values()]
-        write_atomically(assembly, "".join(texts).encode())
+        write_atomically(path, "".join(texts).encode())
     talk.show(f"{output}: {compiled.name} for {compiled.machine}, {compiled.cores} cores, strategy {compiled.strategy};"
               f" NPU programs: {len(compiled.programs)}",
               *host_lines(compiled.npu_ops, compiled.vector_ops, compiled.host_ops))  # fmt: skip

@@ -28,6 +28,9 @@ TARGET_OPTIONS = {
 }
 _SHAPE = re.compile(r"\s*,?\s*(?P<name>[^\s\[\]]+):\[(?P<extents>[^\]]*)\]\s*")
 
+# A comma that parts targets, as in tvmc: not the one in -mattr=+a,+b.
+TARGET_COMMA = r",(?![+-])"
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
@@ -99,18 +102,24 @@ def plan_of_target(
     machine = load_machine(options.get("machine", DEFAULT_MACHINE))
     strategy_name = options.get("strategy")
     cores, spm_bytes = (_integer(name, options.get(name)) for name in ("cores", "spm-bytes"))
-    if "tuning-records" in options and model is not None:
-        from tvm_ext.tuning import tuned_choice
-
-        choice = tuned_choice(Path(options["tuning-records"]), model, machine, strategy_name, cores)
-        strategy_name, cores = choice.strategy, choice.cores
-    strategy = strategy_named(strategy_name or DEFAULT_STRATEGY)
-    machine = machine if cores is None else machine.take(cores)
     machine = machine if spm_bytes is None else machine.with_spm_bytes(spm_bytes)
     kernels = options.get("kernels", "1")
     if kernels not in ("0", "1"):
         raise _option_error(f"--target says -kernels={kernels}; it must be 0 or 1")
+    if "tuning-records" in options and model is not None:
+        from tvm_ext.tuning import model_key, tuned_choice
+
+        key = model_key(model, shapes or {}, kernels=kernels == "1")
+        choice = tuned_choice(Path(options["tuning-records"]), model, key, machine, strategy_name, cores)
+        strategy_name, cores = choice.strategy, choice.cores
+    strategy = strategy_named(strategy_name or DEFAULT_STRATEGY)
+    machine = machine if cores is None else machine.take(cores)
     return Plan(machine, strategy, shapes or {}, kernels == "1")
+
+
+def _of_target(name: str, **settings: Any) -> Callable[[Function], Function]:
+    """A flag for an option of the target, under tvmc's name too."""
+    return click.option(f"--{name}", f"--target-npu-{name}", name.replace("-", "_"), **settings)
 
 
 def plan_options(command: Function) -> Function:
@@ -119,18 +128,21 @@ def plan_options(command: Function) -> Function:
         click.option(
             "--target", metavar="TEXT", help='As tvmc has it: "npu -machine=NAME -cores=N -strategy=NAME, llvm".'
         ),
-        click.option("--machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default."),
-        click.option("--cores", type=int, metavar="N", help="Its first N cores; all by default."),
-        click.option("--strategy", metavar="NAME", help=f"How layers are divided; {DEFAULT_STRATEGY} by default."),
-        click.option("--spm-bytes", type=int, metavar="N", help="Scratchpad of every core, instead of the machine's."),
+        _of_target("machine", metavar="NAME|FILE.toml", help=f"The machine; {DEFAULT_MACHINE} by default."),
+        _of_target("cores", type=int, metavar="N", help="Its first N cores; all by default."),
+        _of_target("strategy", metavar="NAME", help=f"How layers are divided; {DEFAULT_STRATEGY} by default."),
+        _of_target("spm-bytes", type=int, metavar="N", help="Scratchpad of every core, instead of the machine's."),
         click.option(
             "--kernels/--no-kernels",
             default=None,
             help="Let the vector processors run what TVM lowers and the engines do not know (the default), or"
             " the host.",
         ),
-        click.option(
-            "--tuning-records", type=FILE, metavar="FILE.jsonl", help="Take what `npuc tune` found to be best."
+        _of_target(
+            "tuning-records",
+            type=FILE,
+            metavar="FILE.jsonl",
+            help="Take cores and strategy from the fastest record that npuc tune made of the model.",
         ),
         click.option(
             "--shapes",
@@ -149,6 +161,33 @@ def talk_options(command: Function) -> Function:
     """Adds --verbose and --quiet to a command."""
     command = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")(command)
     return click.option("-v", "--verbose", is_flag=True, help="Print all layers, and what is done.")(command)
+
+
+def tvmc_options(taken: Mapping[str, str], refused: Mapping[str, str]) -> Callable[[Function], Function]:
+    """Adds tvmc's flags that change nothing here, with the only value they may have, and those that are refused, why.
+
+    Several names of one flag are parted by blanks. Refused flags take a value or none.
+    """
+
+    def add(command: Function) -> Function:
+        for names, value in taken.items():
+            command = click.option(*names.split(), type=click.Choice([value]), expose_value=False, help="As tvmc has"
+                                   " it; changes nothing.")(command)  # fmt: skip
+        for names, reason in refused.items():
+            command = click.option(*names.split(), is_flag=False, flag_value="", hidden=True, expose_value=False,
+                                   callback=_refusing(reason))(command)  # fmt: skip
+        return command
+
+    return add
+
+
+def _refusing(reason: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    def refuse(context: click.Context, flag: click.Parameter, value: str | None) -> None:
+        del context
+        if value is not None:
+            raise click.UsageError(f"{flag.opts[0]} of tvmc is not taken: {reason}")
+
+    return refuse
 
 
 def parse_target(text: str) -> dict[str, str]:

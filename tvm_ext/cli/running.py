@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, median, pstdev
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tvm_ext.cli.compiling import stage_options, stopped
-from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options
+from tvm_ext.cli.options import FILE, PlanOptions, plan_options, talk_options, tvmc_options
 from tvm_ext.cli.quantizing import (
     QuantizeOptions,
     Source,
@@ -30,11 +31,20 @@ if TYPE_CHECKING:
     from tvm_ext.cli.session import Compiled
     from tvm_ext.cli.tensors import Array
     from tvm_ext.cli.verify import Tolerance
+    from tvm_ext.driver import PackageRunner
 
 CHECK_VARIABLE = "NPU_CHECK"
 # A second compile, for one core, is worth its time when the first took no longer than this.
 BASELINE_SECONDS = 30.0
 FAILED = 1
+# tvmc's flags: docs/tvmc.md has the table.
+_TAKEN = {"--device": "cpu"}
+_REFUSED = {
+    "--profile": "npuc report PACKAGE shows where the NPU's time goes",
+    "--end-to-end": "inputs and outputs lie in this process",
+    "--list-options": "there is no device but the emulator",
+    **dict.fromkeys(("--rpc-key", "--rpc-tracker"), "the emulator runs in this process"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,9 @@ class RunOptions:
     outputs: Path | None = None
     fill_mode: str | None = None
     print_time: bool = False
+    print_top: int | None = None
+    repeat: int | None = None
+    number: int | None = None
     verify: bool = False
     reference: Path | None = None
     tolerance_lsb: float = 0.0
@@ -60,11 +73,21 @@ class RunOptions:
 @click.argument("model", type=FILE)
 @plan_options
 @quantize_options
-@click.option("--inputs", type=FILE, metavar="FILE.npz", help="The inputs by name; made up by default.")
-@click.option("--outputs", type=FILE, metavar="FILE.npz", help="Write the outputs.")
-@click.option("--fill-mode", type=click.Choice(["random", "zeros", "ones"]),
-              help="How to make up inputs; random (always the same) by default.")  # fmt: skip
+@click.option("--inputs", "-i", type=FILE, metavar="FILE.npz", help="The inputs by name; made up by default.")
+@click.option("--outputs", "-o", type=FILE, metavar="FILE.npz", help="Write the outputs.")
+@click.option(
+    "--fill-mode",
+    type=click.Choice(["random", "zeros", "ones"]),
+    help="How to make up inputs; random (always the same) by default. Beside --inputs: those it lacks.",
+)
 @click.option("--print-time", is_flag=True, help="Print what compiling and emulating took.")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), metavar="N", help="With --print-time: emulate so many times more."
+)
+@click.option("--number", type=click.IntRange(min=1), metavar="N", help="With --print-time: runs that one of these is.")
+@click.option("--print-top", type=click.IntRange(min=1), metavar="N", help="Print each output's N largest values and"
+              " where they are.")  # fmt: skip
+@tvmc_options(_TAKEN, _REFUSED)
 @click.option("--verify", is_flag=True, help="Compare every output element with ONNX Runtime on the original file.")
 @click.option("--reference", type=FILE, metavar="FILE.onnx", help="The original file, to verify a package.")
 @click.option("--tolerance-lsb", type=click.FloatRange(min=0), default=0.0, metavar="N",
@@ -96,12 +119,12 @@ def run_command(model: Path, verbose: bool, quiet: bool, stop_after: str | None,
 
 def _check_options(options: RunOptions) -> None:
     if options.timing_only:
-        computing = ("inputs", "outputs", "fill_mode", "verify", "check")
+        computing = ("inputs", "outputs", "fill_mode", "print_top", "repeat", "number", "verify", "check")
         flags = [f"--{name.replace('_', '-')}" for name in computing if getattr(options, name)]
         if flags:
             raise click.UsageError(f"--timing-only computes no tensors, so it leaves nothing for {', '.join(flags)}")
-    if options.inputs is not None and options.fill_mode is not None:
-        raise click.UsageError("--inputs and --fill-mode both say what the inputs are; give one of them")
+    if not options.print_time and (options.repeat or options.number):
+        raise click.UsageError("--repeat and --number say what --print-time measures; give it too")
     if options.reference is not None and not options.verify:
         raise click.UsageError("--reference is what --verify compares with; give both")
     if not 1 <= options.threads <= 1024:
@@ -204,19 +227,23 @@ def _compute(
     source: Source, compiled: Compiled, inputs: Mapping[str, Array] | None, options: RunOptions, talk: Talk
 ) -> tuple[float, Verification | None]:
     """Runs the package, writes and verifies its outputs; the seconds are those of the run alone."""
-    from tvm_ext.cli.tensors import made_up_inputs, write_outputs
+    from tvm_ext.cli.tensors import made_up_inputs, top_lines, write_outputs
     from tvm_ext.cli.verify import verify
     from tvm_ext.driver import PackageRunner
 
     assert compiled.package is not None
-    if inputs is None:
-        inputs = made_up_inputs(compiled.package.metadata.inputs, options.fill_mode or "random")
+    if inputs is None or options.fill_mode is not None:
+        inputs = {**made_up_inputs(compiled.package.metadata.inputs, options.fill_mode or "random"), **(inputs or {})}
     with talk.progress("emulate") as step, PackageRunner(compiled.package) as runner:
         step("run", None)
         start = time.perf_counter()
         with _checking(options.check):
             outputs = runner.run(inputs, options.threads)
         seconds = time.perf_counter() - start
+        if options.repeat or options.number:
+            talk.show(*_repeated(runner, inputs, options))
+    if options.print_top is not None:
+        talk.show(*top_lines(outputs, options.print_top))
     if options.outputs is not None:
         write_outputs(options.outputs, outputs)
     if not options.verify:
@@ -226,6 +253,21 @@ def _compute(
     if source.quantization is None or options.reference is not None:
         return seconds, found
     return seconds, replace(found, reference=f"{found.reference} on the model quantised to {source.quantization.type}")
+
+
+def _repeated(runner: PackageRunner, inputs: Mapping[str, Array], options: RunOptions) -> list[str]:
+    """What --repeat and --number ask for, in tvmc's words: milliseconds of a run, each the mean of a repetition's."""
+    number, times_ms = options.number or 1, []
+    with _checking(False):
+        for _ in range(options.repeat or 1):
+            start = time.perf_counter()
+            for _ in range(number):
+                runner.run(inputs, options.threads)
+            times_ms.append((time.perf_counter() - start) * 1000 / number)
+    names = ("mean", "median", "max", "min", "std")
+    figures = (mean(times_ms), median(times_ms), max(times_ms), min(times_ms), pstdev(times_ms))
+    return ["Execution time summary, of the emulation:", "".join(f"{name + ' (ms)':>14}" for name in names),
+            "".join(f"{figure:14.4f}" for figure in figures)]  # fmt: skip
 
 
 def _tolerance(compiled: Compiled, options: RunOptions) -> Tolerance:

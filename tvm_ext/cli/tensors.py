@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ def write_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
     write_atomically(path, buffer.getvalue())
+
+
+def top_lines(outputs: Mapping[str, Array], count: int) -> Iterator[str]:
+    """Of each output the largest values and the places they have in it, flattened; the largest first."""
+    for name, array in outputs.items():
+        flat = array.reshape(-1)
+        places = np.argsort(flat, kind="stable")[::-1][:count]
+        yield f"{name}: {', '.join(f'{flat[place]:g} at {place}' for place in places)}"
 
 
 def made_up_inputs(infos: Sequence[TensorInfo], fill_mode: str) -> dict[str, Array]:

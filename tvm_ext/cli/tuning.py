@@ -52,8 +52,11 @@ def tune_file(
     with talk.progress("tune") as step:
         step("import", None)
         front = import_model(model, shapes, **front_end_options(machine, kernels=kernels))
-        found = [*tune(list(front.partitioned.graphs.values()), model_key(model), machine, records, step)]
-    return sorted(found, key=lambda record: (record.latency_us is None, record.latency_us, record.cores))
+        key = model_key(model, shapes, kernels=kernels)
+        found = [*tune(list(front.partitioned.graphs.values()), key, machine, records, step)]
+    return sorted(
+        found, key=lambda record: (record.latency_us is None, record.latency_us or 0.0, record.cores, record.strategy)
+    )
 
 
 def tuning_table(records: Sequence[Record]) -> Table:

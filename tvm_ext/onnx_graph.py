@@ -57,7 +57,8 @@ def readers_of(nodes: Sequence[onnx.NodeProto]) -> dict[str, Nodes]:
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its large weights declared only, for shape inference."""
-    result = onnx.ModelProto(ir_version=model.ir_version)
+    # Before version 4 an initializer tells its shape only where it is an input too.
+    result = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     result.opset_import.extend(model.opset_import)
     graph = result.graph
     graph.node.extend(model.graph.node)

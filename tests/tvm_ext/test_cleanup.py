@@ -250,3 +250,17 @@ def test_output_shape_becomes_pads(mode, extents):
     assert names.isdisjoint({"output_shape", "auto_pad"})
     (inputs,) = feeds(model)
     np.testing.assert_array_equal(run(cleaned, inputs)[0], run(model, inputs)[0])
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_automatic_padding_becomes_explicit_behind_another_window(ir_version):
+    """Before IR version 4 initializers told their shapes as inputs, which the clean-up takes away."""
+    builder = Model("same")
+    x = builder.input(1, 1, 8, 8)
+    for channels in ((2, 1), (3, 2)):
+        x = builder.op("Conv", x, builder.random(*channels, 3, 3), auto_pad="SAME_UPPER")
+    model = builder.build(x)
+    del model.graph.value_info[:]
+    model.ir_version = ir_version
+    convolutions = [node for node in clean(model).graph.node if node.op_type == "Conv"]
+    assert [helper.get_node_attr_value(node, "pads") for node in convolutions] == [[1, 1, 1, 1]] * 2

@@ -23,13 +23,13 @@ static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
 
 /* A kernel, compiled by TVM as a function of addresses. */
 #define NATIVE(symbol) int __tvm_ffi_##symbol##_tir(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result);
-#define CALL_NATIVE(symbol, operands, operand_count)                      \
-    TVMFFIAny args[NPU_MAX_OPERANDS] = {{0}}, result = {0};               \
-    for (int32_t i = 0; i < operand_count; i++) {                         \
-        args[i].type_index = kTVMFFIOpaquePtr;                            \
-        args[i].v_ptr = operands[i];                                      \
-    }                                                                     \
-    return __tvm_ffi_##symbol##_tir((void *)0, args, operand_count, &result);
+#define CALL_NATIVE(symbol, arguments, argument_count)       \
+    TVMFFIAny args[NPU_MAX_ARGUMENTS] = {{0}}, result = {0}; \
+    for (int32_t i = 0; i < argument_count; i++) {           \
+        args[i].type_index = kTVMFFIOpaquePtr;               \
+        args[i].v_ptr = arguments[i];                        \
+    }                                                        \
+    return __tvm_ffi_##symbol##_tir((void *)0, args, argument_count, &result);
 
 #ifdef NPU_CARRIER_ABI
 #define ENTRY(symbol)                                                                                    \

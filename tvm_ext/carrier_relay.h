@@ -28,14 +28,14 @@ static const DLTensor *tensor_of(npu_arguments args, int32_t index) {
 /* A kernel, compiled by TVM as a function of addresses. */
 #define NATIVE(symbol) \
     int32_t symbol##_tir(TVMValue *args, int *types, int count, TVMValue *result, int *result_type, void *self);
-#define CALL_NATIVE(symbol, operands, operand_count)                                  \
-    TVMValue args[NPU_MAX_OPERANDS], result;                                          \
-    int types[NPU_MAX_OPERANDS], result_type;                                         \
-    for (int32_t i = 0; i < operand_count; i++) {                                     \
-        args[i].v_handle = operands[i];                                               \
-        types[i] = kTVMOpaqueHandle;                                                  \
-    }                                                                                 \
-    return symbol##_tir(args, types, operand_count, &result, &result_type, (void *)0);
+#define CALL_NATIVE(symbol, arguments, argument_count) \
+    TVMValue args[NPU_MAX_ARGUMENTS], result;          \
+    int types[NPU_MAX_ARGUMENTS], result_type;         \
+    for (int32_t i = 0; i < argument_count; i++) {     \
+        args[i].v_handle = arguments[i];               \
+        types[i] = kTVMOpaqueHandle;                   \
+    }                                                  \
+    return symbol##_tir(args, types, argument_count, &result, &result_type, (void *)0);
 
 #ifdef NPU_CARRIER_ABI
 #define ENTRY(symbol)                                                                                               \

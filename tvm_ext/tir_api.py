@@ -33,6 +33,7 @@ __all__ = ["arith", "tir"]
 
 Expr = Any
 _REDUCTION = 2
+_PLACES = "npu_places"
 _OPERATORS = (
     "exp", "exp2", "log", "sqrt", "rsqrt", "pow", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan",
     "sinh", "cosh", "asinh", "acosh", "atanh", "atan2", "fmod", "log2", "log10", "log1p",
@@ -167,6 +168,36 @@ def rebuilt(expression: Expr, parts: Sequence[Expr]) -> Expr:
     return expression
 
 
+def replaced(expression: Expr, named: Sequence[tuple[Any, Expr]]) -> Expr:
+    """The expression with others in place of variables."""
+    if kind_of(expression) == "Var":
+        return next((value for variable, value in named if variable.same_as(expression)), expression)
+    return rebuilt(expression, [replaced(part, named) for part in children(expression)])
+
+
+def stores_of(statement: Any) -> list[Any]:
+    """The stores of a statement that is nothing else, one after the other, what it names put in where it is read.
+
+    Raises ValueError for any other statement.
+    """
+    found: list[Any] = []
+    named: list[tuple[Any, Expr]] = []
+    waiting = [statement]
+    while waiting:
+        current = waiting.pop(0)
+        kind = type(current).__name__
+        if kind == "SeqStmt":
+            waiting[:0] = current.seq
+        elif kind in ("Bind", "LetStmt"):
+            named.append((current.var, replaced(current.value, named)))
+            waiting[:0] = [current.body] if kind == "LetStmt" else []
+        elif kind == "BufferStore":
+            found.append(tir.BufferStore(current.buffer, replaced(current.value, named), current.indices))
+        else:
+            raise ValueError(f"it has a {kind}")
+    return found
+
+
 def flat_buffer(name: str, dtype: str, elements: int) -> tuple[Any, Any, list[Any]]:
     """A parameter that is an address, the buffer of so many elements there, and statements that say so."""
     pointer = tir.Var(name, PointerType(PrimType(dtype)))
@@ -184,7 +215,12 @@ def loops(variables: Sequence[tuple[Any, int]], body: Any) -> Any:
     return body
 
 
-def function_of(parameters: Sequence[Any], statements: Sequence[Any]) -> Any:
-    """A function of addresses that lie apart."""
+def function_of(parameters: Sequence[Any], statements: Sequence[Any], places: int) -> Any:
+    """A function of addresses that lie apart; behind the last so many of them is nothing to keep."""
     body = statements[0] if len(statements) == 1 else tir.SeqStmt(list(statements))
-    return tir.PrimFunc(list(parameters), body).with_attr(_ANNOTATION, True)
+    return tir.PrimFunc(list(parameters), body).with_attr(_ANNOTATION, True).with_attr(_PLACES, places)
+
+
+def places_of(function: Any) -> int:
+    """How many of a function's parameters are places for single elements of its own."""
+    return int(function.attrs[_PLACES])

@@ -44,7 +44,7 @@ def compile_kernels(symbols: Iterable[str], folder: Path) -> list[Path]:
                            for symbol, function in named.items()})  # fmt: skip
     assembly, entries = folder / "kernels.s", folder / "kernel_entries.c"
     assembly.write_text(_assembly(module))
-    entries.write_text("".join(f"KERNEL({symbol}, {len(function.params)})\n" for symbol, function in named.items()))
+    entries.write_text("".join(_entry(symbol, function) for symbol, function in named.items()))
     compiler, abi = toolchain.find_compiler(), host().HEADER
     includes = [f"-I{path}" for path in (*host().include_paths(), abi.parent, folder)]
     objects = [folder / "kernels.o", folder / "kernel_entries.o"]
@@ -52,6 +52,11 @@ def compile_kernels(symbols: Iterable[str], folder: Path) -> list[Path]:
     toolchain.run_compiler([*compiler, *_FLAGS, *includes, f'-DNPU_KERNELS_ABI="{abi.name}"',
                             f'-DNPU_KERNELS="{entries.name}"', "-c", str(_ENTRIES), "-o", str(objects[1])])  # fmt: skip
     return objects
+
+
+def _entry(symbol: str, function: Any) -> str:
+    places = api.places_of(function)
+    return f"KERNEL({symbol}, {len(function.params) - places}, {places})\n"
 
 
 def kernel_library(symbols: Iterable[str], folder: Path) -> ctypes.CDLL:

@@ -18,9 +18,12 @@ import numpy as np
 from npu_backend.box import Box
 from npu_backend.kernels import Kernel, KernelOperations
 from tvm_ext import tir_api as api
+from tvm_ext.tir_expressions import loads_in, operations_of, variables_in
 from tvm_ext.tir_native import RUNNABLE, native_symbol, run_whole
 
 Interval = tuple[int, int]
+# Beside the own value of a stage: places that kernels.c has.
+MAX_CARRIED = 2
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,18 @@ class Load:
 
 
 @dataclass(frozen=True, eq=False)
+class Carried:
+    """A value that is summed up beside a stage's own, which reads it, and not kept: an extreme beside its index."""
+
+    buffer: Any
+    value: Any
+    init: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Stage:
-    """One block: a `TileFunction`. `spatial` are its variables in the order of the output's axes, `reduced` the others.
+    """One output of a block: a `TileFunction`. `spatial` are its variables in the order of the output's axes, `reduced`
+    the others.
 
     `init` is what a sum begins with, None where nothing is summed.
     """
@@ -89,6 +102,7 @@ class Stage:
     reduced: tuple[tuple[Any, int, int], ...]
     value: Any
     init: Any
+    carried: tuple[Carried, ...] = ()
     _boxes: dict[Box, tuple[Box, ...]] = field(default_factory=dict)
     _others: list[Other] = field(default_factory=list)
 
@@ -129,7 +143,14 @@ class Stage:
     @cached_property
     def loads(self) -> tuple[Load, ...]:
         """Every place where an input is read."""
-        return tuple(self._load(each) for each in _loads_in(self.value) if not api.buffer_of(each).same_as(self.output))
+        own = (self.output, *(each.buffer for each in self.carried))
+        return tuple(self._load(each) for value in self.values for each in loads_in(value)
+                     if not _is_among(api.buffer_of(each), own))  # fmt: skip
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What is computed of every element: its own value, then those carried along."""
+        return (self.value, *(each.value for each in self.carried))
 
     def _load(self, load: Any) -> Load:
         operand = next(i for i, each in enumerate(self.inputs) if each.same_as(api.buffer_of(load)))
@@ -144,8 +165,8 @@ class Stage:
 
     def _index(self, index: Any) -> Affine | Other:
         other = Other(index, tuple((number, variable) for number, variable in enumerate(self.variables)
-                                   if any(variable.same_as(each) for each in _variables_in(index))))  # fmt: skip
-        found = [] if any(True for _ in _loads_in(index)) else api.arith.detect_linear_equation(index, self.variables)
+                                   if any(variable.same_as(each) for each in variables_in(index))))  # fmt: skip
+        found = [] if any(True for _ in loads_in(index)) else api.arith.detect_linear_equation(index, self.variables)
         try:
             numbers = [api.constant(each) for each in found]
         except ValueError:
@@ -157,7 +178,7 @@ class Stage:
 
     @cached_property
     def _per_element(self) -> KernelOperations:
-        counted = _operations(self.value)
+        counted = sum(map(operations_of, self.values), KernelOperations(0, 0, 0))
         return counted + KernelOperations(0, 0, np.dtype(self.dtype).itemsize)
 
     def operations(self, out_box: Box) -> KernelOperations:
@@ -198,8 +219,11 @@ class _Specialized:
         spans = [1 + sum((extent - 1) * step for extent, step in zip(box.shape, steps)) if not box.is_empty else 1
                  for box, steps in zip(self.boxes, self.strides)]  # fmt: skip
         made = [api.flat_buffer(f"operand{i}", dtype, span) for i, (dtype, span) in enumerate(zip(self.types, spans))]
+        carried = [api.flat_buffer(f"carried{i}", api.element_type(each.buffer), 1)
+                   for i, each in enumerate(stage.carried)]  # fmt: skip
+        self.buffers, self.places = [buffer for _, buffer, _ in made], [buffer for _, buffer, _ in carried]
+        made += carried
         self.parameters = [parameter for parameter, _, _ in made]
-        self.buffers = [buffer for _, buffer, _ in made]
         self.declarations = [statement for _, _, statements in made for statement in statements]
         self.analyzer = api.arith.Analyzer()
 
@@ -212,13 +236,20 @@ class _Specialized:
         places = {variable: loop + start if start else loop
                   for variable, loop, start in zip(stage.variables, (*spatial, *reduced), starts)}  # fmt: skip
         target = self._flat(len(self.boxes) - 1, [places[variable] for variable in stage.spatial])
-        body = api.tir.BufferStore(self.buffers[-1], self._put(stage.value, places), [target])
+        body = self._stores(stage.values, places, target)
         if stage.init is not None:
             body = api.loops([(loop, extent) for loop, (_, _, extent) in zip(reduced, stage.reduced)], body)
-            init = api.tir.BufferStore(self.buffers[-1], self._put(stage.init, places), [target])
+            init = self._stores((stage.init, *(each.init for each in stage.carried)), places, target)
             body = api.tir.SeqStmt([init, body])
         body = api.loops(list(zip(spatial, out_box.shape)), body)
-        return api.function_of(self.parameters, [*self.declarations, body])
+        return api.function_of(self.parameters, [*self.declarations, body], len(self.places))
+
+    def _stores(self, values: Sequence[Any], places: Mapping[Any, Any], target: Any) -> Any:
+        """The stage's own value and those carried along, each stored after all that read it."""
+        targets = [(self.buffers[-1], target), *((buffer, api.tir.IntImm("int32", 0)) for buffer in self.places)]
+        stores = [api.tir.BufferStore(buffer, self._put(value, places), [index])
+                  for value, (buffer, index) in zip(values, targets, strict=True)]  # fmt: skip
+        return stores[0] if len(stores) == 1 else api.tir.SeqStmt(stores)
 
     def _loop(self, variable: Any) -> Any:
         return api.tir.Var(f"i_{variable.name}", api.dtype_of(variable))
@@ -239,6 +270,9 @@ class _Specialized:
         if kind != "BufferLoad":
             return api.rebuilt(expression, parts)
         buffers, source = (*self.stage.inputs, self.stage.output), api.buffer_of(expression)
+        for carried, place in zip(self.stage.carried, self.places):
+            if carried.buffer.same_as(source):
+                return api.tir.BufferLoad(place, [api.tir.IntImm("int32", 0)])
         operand = next(i for i, each in enumerate(buffers) if each.same_as(source))
         return api.tir.BufferLoad(self.buffers[operand], [self._flat(operand, parts)])
 
@@ -250,13 +284,42 @@ def stages_of(function: Any, name: str) -> tuple[Stage, ...]:
     of one element, extents that are not known.
     """
     blocks = api.blocks_of(function)
-    return tuple(_stage(block, f"{name}.{block.name_hint}" if len(blocks) > 1 else name) for block in blocks)
+    return tuple(stage for block in blocks for stage in _stages(block, name, is_alone=len(blocks) == 1))
 
 
-def _stage(block: Any, name: str) -> Stage:
-    body = block.body
-    if type(body).__name__ != "BufferStore" or len(block.writes) != 1:
-        raise ValueError(f"{block.name_hint} is no expression of one element")
+def _stages(block: Any, name: str, *, is_alone: bool) -> Iterator[Stage]:
+    """One for every buffer that the block writes."""
+    try:
+        stores, begins = api.stores_of(block.body), [] if block.init is None else api.stores_of(block.init)
+    except ValueError as error:
+        raise ValueError(f"{block.name_hint} is no expression of one element: {error}") from error
+    inits = [next((each.value for each in begins if each.buffer.same_as(store.buffer)), None) for store in stores]
+    for number, (store, init) in enumerate(zip(stores, inits)):
+        others = [Carried(each.buffer, each.value, begin)
+                  for i, (each, begin) in enumerate(zip(stores, inits)) if i != number]  # fmt: skip
+        label = block.name_hint if len(stores) == 1 else f"{block.name_hint}.{number}"
+        yield _stage(block, store, init, _carried(block, store, others), name if is_alone else f"{name}.{label}")
+
+
+def _carried(block: Any, store: Any, others: Sequence[Carried]) -> tuple[Carried, ...]:
+    """Those of the others that a store reads, or that these read, each after all that read it."""
+    found: list[Carried] = []
+    waiting = [store.value]
+    while waiting:
+        read = [api.buffer_of(load) for load in loads_in(waiting.pop(0))]
+        new = [each for each in others if _is_among(each.buffer, read) and each not in found]
+        found.extend(new)
+        waiting.extend(each.value for each in new)
+    stored = [store.buffer, *(each.buffer for each in found)]
+    for number, each in enumerate(found, 1):
+        if any(_is_among(api.buffer_of(load), stored[:number]) for load in loads_in(each.value)):
+            raise ValueError(f"{block.name_hint} computes values that take each other")
+    if len(found) > MAX_CARRIED:
+        raise ValueError(f"{block.name_hint} computes {len(found) + 1} values at once, of {MAX_CARRIED + 1}")
+    return tuple(found)
+
+
+def _stage(block: Any, body: Any, init: Any, carried: tuple[Carried, ...], name: str) -> Stage:
     rank = len(body.buffer.shape)
     # A block of a number has a variable all the same, which is read nowhere.
     spatial = tuple(each.var for each in block.iter_vars if not api.is_reduction(each)) if rank else ()
@@ -267,16 +330,17 @@ def _stage(block: Any, name: str) -> Stage:
     if len(spatial) != len(shape) or not all(axes):
         raise ValueError(f"{block.name_hint} writes its output in another order")
     dtype = api.element_type(body.buffer)
-    init = None if block.init is None else block.init.value
-    if (init is not None) != bool(reduced):
+    if any((each is not None) != bool(reduced) for each in (init, *(each.init for each in carried))):
         raise ValueError(f"{block.name_hint} sums up without a beginning")
-    inputs = _buffers_in(body.value, body.buffer)
+    values = (body.value, *(each.value for each in carried))
+    inputs = _buffers_in(values, (body.buffer, *(each.buffer for each in carried)))
     for buffer in (*inputs, body.buffer):
         if api.element_type(buffer) not in RUNNABLE:
             raise ValueError(f"{block.name_hint} has elements of {api.element_type(buffer)}")
         api.shape_of(buffer)
-    _check(body.value)
-    return Stage(name, shape, dtype, inputs, body.buffer, spatial, reduced, body.value, init)
+    for value in values:
+        _check(value)
+    return Stage(name, shape, dtype, inputs, body.buffer, spatial, reduced, body.value, init, carried)
 
 
 def _check(expression: Any) -> None:
@@ -287,51 +351,16 @@ def _check(expression: Any) -> None:
         _check(part)
 
 
-def _buffers_in(expression: Any, output: Any) -> tuple[Any, ...]:
+def _is_among(buffer: Any, buffers: Sequence[Any]) -> bool:
+    return any(buffer.same_as(each) for each in buffers)
+
+
+def _buffers_in(expressions: Sequence[Any], own: Sequence[Any]) -> tuple[Any, ...]:
     found: list[Any] = []
-    for load in _loads_in(expression):
-        buffer = api.buffer_of(load)
-        if not buffer.same_as(output) and not any(buffer.same_as(each) for each in found):
+    for buffer in (api.buffer_of(load) for expression in expressions for load in loads_in(expression)):
+        if not _is_among(buffer, own) and not _is_among(buffer, found):
             found.append(buffer)
     return tuple(found)
-
-
-def _loads_in(expression: Any) -> Iterator[Any]:
-    """Every load, those in the indices of others too."""
-    if api.kind_of(expression) == "BufferLoad":
-        yield expression
-    for part in api.children(expression):
-        yield from _loads_in(part)
-
-
-def _variables_in(expression: Any) -> Iterator[Any]:
-    if api.kind_of(expression) == "Var":
-        yield expression
-    for part in api.children(expression):
-        yield from _variables_in(part)
-
-
-def _operations(expression: Any) -> KernelOperations:
-    """Those of one evaluation; affine indices are the loops' own."""
-    kind = api.kind_of(expression)
-    if kind in ("Var", "IntImm", "FloatImm", "StringImm"):
-        return KernelOperations(0, 0, 0)
-    if kind == "BufferLoad":
-        own = KernelOperations(0, 0, _item_bytes(api.element_type(api.buffer_of(expression))))
-        return sum((_operations(i) for i in expression.indices if any(True for _ in _loads_in(i))), own)
-    size = _item_bytes(api.dtype_of(expression))
-    is_float = api.dtype_of(expression).startswith("float")
-    special = (kind == "Call" and api.is_special(expression)) or (kind in ("Div", "Mod") and is_float)
-    own = KernelOperations(0, size, 0) if special else KernelOperations(size, 0, 0)
-    return sum((_operations(part) for part in api.children(expression)), own)
-
-
-def _item_bytes(dtype: str) -> int:
-    try:
-        return int(np.dtype(dtype).itemsize)
-    except TypeError:
-        # A text that names something, or a handle.
-        return 0
 
 
 def _dense(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:

@@ -75,6 +75,8 @@ FUNCTIONS = (
     of("sum", lambda x: topi.sum(x, 1), (5, 9, 4)),
     of("maximum-rows", lambda x: topi.max(x, [0, 2], keepdims=True), (5, 6, 7)),
     of("total", topi.sum, (4, 5)),
+    of("position-of-largest", lambda x: topi.argmax(x, 1), (5, 9, 4)),
+    of("position-of-smallest", lambda x: topi.argmin(x, 1, True, True), (5, 9), dtypes=("int32",)),
     of("number", topi.exp, ()),
     of("softmax", lambda x: topi.nn.softmax(x, 1), (4, 9, 3)),
     of("log-softmax", lambda x: topi.nn.log_softmax(x, 1), (6, 11)),
@@ -152,6 +154,8 @@ def calls_of(found: Sequence[Stage], parameters: Sequence[Any], values: Sequence
     """The calls that make a box of the output, each stage as far as the later ones need it."""
     needed: dict[int, Box] = {len(found) - 1: out_box}
     for number in reversed(range(len(found))):
+        if number not in needed:
+            continue
         for buffer, box in zip(found[number].inputs, found[number].input_boxes(needed[number]), strict=True):
             for source in (i for i in range(number) if found[i].output.same_as(buffer)):
                 needed[source] = needed[source].hull(box) if source in needed else box
@@ -161,7 +165,8 @@ def calls_of(found: Sequence[Stage], parameters: Sequence[Any], values: Sequence
         memory.array[...] = value
         held.append((buffer, memory))
     calls = []
-    for number, stage in enumerate(found):
+    for number in sorted(needed):
+        stage = found[number]
         memory = Memory.of(rng, needed[number], stage.dtype)
         boxes = stage.input_boxes(needed[number])
         operands = tuple(next(each.part(box) for known, each in held if known.same_as(buffer))

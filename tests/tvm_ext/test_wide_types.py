@@ -25,6 +25,7 @@ CASES: dict[str, tuple[str, Sequence[np.ndarray], dict[str, Any]]] = {
     "turned": ("Transpose", (REAL,), {"perm": [1, 0]}),
     "wraps": ("Mul", (WORDS, WORDS[::-1].copy()), {}),
     "bits": ("BitwiseAnd", (LONG, LONG[::-1].copy()), {}),
+    "position": ("ArgMax", (REAL,), {"axis": 1}),
     "to_float": ("Cast", (REAL,), {"to": 1}),
 }
 

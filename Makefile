@@ -120,7 +120,7 @@ asan: $(installed) ## the emulator and its tests under the address and undefined
 	@NPU_SANITIZE=1 PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
-		$(python) -m pytest -q tests/emulator
+		$(python) -m pytest -q tests/emulator tests/ops/test_kernel.py
 
 .PHONY: bench
 bench: setup ## emulator, timing and compiler against ONNX Runtime: a table and JSON

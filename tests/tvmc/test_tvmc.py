@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from npu_backend.program import Program
 from tests.tvm_ext.by_runtime import by_onnx_runtime
@@ -93,6 +95,18 @@ def test_tvmc_runs_what_npuc_compiled(conv: Path) -> None:
     np.testing.assert_array_equal(np.load(conv / "out.npz")["output_0"], wanted)
 
 
+def test_kernels_are_in_the_package(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4, 8]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Sin", ["x"], ["y"])], "sine", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+              tmp_path / "model.onnx")  # fmt: skip
+    package = compiled(tmp_path)
+    assert [op.engine for op in read_package(package).metadata.npu_ops] == ["vector"]
+    done = tvmc("run", package, "--fill-mode", "ones", "--outputs", "out.npz", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["output_0"], np.sin(1), rtol=1e-6)
+
+
 def test_options_of_their_own(conv: Path) -> None:
     options = ("--target-npu-cores", "2", "--target-npu-strategy", "base")
     package = read_package(compiled(conv, *options, target="npu, llvm"))
@@ -116,27 +130,45 @@ def test_dump_code(conv: Path) -> None:
     assert "CONV" in (conv / "model.tar.npu").read_text()
 
 
-@pytest.mark.parametrize(
-    ("target", "options", "message"),
-    [
-        ("npu -cores=9, llvm", (), "machine exynos2100 has 3 cores"),
-        ("npu -core=2, llvm", (), "'-core=2' is no option of npu; there are -machine="),
-        ("npu -cores=two, llvm", (), "must be a whole number"),
-        ("npu -machine=exinos, llvm", (), "exinos"),
-        ("npu -strategy=fast, llvm", (), "fast"),
-        ("npu", (), "The last target needs to be a TVM target"),
-        (TARGET, ("--desired-layout", "NHWC"), "--desired-layout: the NPU is given the ONNX file as it is"),
-        (TARGET, ("--dump-code", "asm"), "there is no code for the host beside the NPU's"),
-        (TARGET, ("--output-format", "mlf"), "leave out use_vm, and --output-format"),
-        (TARGET, ("--tuning-records", "none.jsonl"), "--tuning-records none.jsonl: no such file"),
-    ],
-)
-def test_mistakes(conv: Path, target: str, options: tuple[str, ...], message: str) -> None:
-    done = tvmc("compile", "--target", target, "model.onnx", "-o", "model.tar", *options, folder=conv)
-    assert done.returncode == MISTAKE
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+MISTAKES = [
+    ("npu -cores=9, llvm", (), "machine exynos2100 has 3 cores"),
+    ("npu -core=2, llvm", (), "'-core=2' is no option of npu; there are -machine="),
+    ("npu -cores=two, llvm", (), "must be a whole number"),
+    ("npu -machine=exinos, llvm", (), "exinos"),
+    ("npu -strategy=fast, llvm", (), "fast"),
+    ("npu", (), "The last target needs to be a TVM target"),
+    (TARGET, ("--desired-layout", "NHWC"), "--desired-layout: the NPU is given the ONNX file as it is"),
+    (TARGET, ("--dump-code", "asm"), "there is no code for the host beside the NPU's"),
+    (TARGET, ("--output-format", "mlf"), "leave out use_vm, and --output-format"),
+    (TARGET, ("--tuning-records", "none.jsonl"), "--tuning-records none.jsonl: no such file"),
+]
+# Starting TVM takes as long as all of them.
+EACH_MISTAKE = """
+import contextlib, io, json, sys
+from tvm.driver.tvmc.main import _main
+for target, options in json.loads(sys.argv[1]):
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        code = _main(["compile", "--target", target, "model.onnx", "-o", "model.tar", *options])
+    print(json.dumps([code, told.getvalue()]))
+"""
+
+
+def test_mistakes(conv: Path) -> None:
+    given = json.dumps([(target, options) for target, options, _ in MISTAKES])
+    done = subprocess.run([sys.executable, "-c", EACH_MISTAKE, given], cwd=conv, capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    for (target, options, message), line in zip(MISTAKES, done.stdout.splitlines(), strict=True):
+        code, told = json.loads(line)
+        assert (code, message in told, told.count("\n")) == (MISTAKE, True, 1), (target, options, told)
     assert not (conv / "model.tar").exists()
+
+
+def test_a_mistake_ends_the_command(conv: Path) -> None:
+    done = tvmc("compile", "--target", "npu -cores=9, llvm", "model.onnx", "-o", "model.tar", folder=conv)
+    assert done.returncode == MISTAKE
+    assert done.stderr.startswith("Error: machine exynos2100 has 3 cores")
+    assert "Traceback" not in done.stderr
 
 
 def test_python_interface(conv: Path) -> None:
@@ -145,11 +177,15 @@ def test_python_interface(conv: Path) -> None:
         f"package = tvmc.compile(tvmc.load('model.onnx'), target={TARGET!r}, package_path='model.tar')\n"
         "result = tvmc.run(package, device='cpu', inputs=dict(np.load('in.npz')))\n"
         "np.savez('out.npz', **result.outputs)\n"
+        # Nothing of the NPU's gets into the package that is made next.
+        f"tvmc.compile(tvmc.load('model.onnx'), target={HOST!r}, package_path='host.tar')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=conv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wanted,) = by_onnx_runtime(onnx.load(conv / "model.onnx"), dict(np.load(conv / "in.npz")))
     np.testing.assert_array_equal(np.load(conv / "out.npz")["output_0"], wanted)
+    with tarfile.open(conv / "host.tar") as tar:
+        assert set(tar.getnames()) == {"mod.so", "mod.json", "mod.params"}
 
 
 def test_other_kinds_of_models_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from npu_backend.machine import Machine
 from npu_backend.strategies import Strategy
 from tvm_ext.driver import PackageRunner, compile_imported, front_end_options, import_loaded
 from tvm_ext.onnx_load import Shapes, fix_shapes, is_static, model_inputs
+from tvm_ext.onnx_opset import NEWEST_OPSET
 from tvm_ext.onnx_parameters import parameter_inputs, with_parameters
 from tvm_ext.onnx_refused import check_types
 from tvm_ext.package import Metadata
@@ -154,7 +155,7 @@ class NpuBackend(Backend):
         cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
     ) -> tuple[Array, ...]:
         """A model of that node alone; `outputs_info`: data type and shape of each output."""
-        opset_version = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
+        opset_version = kwargs.pop("opset_version", min(onnx.defs.onnx_opset_version(), NEWEST_OPSET))
         super().run_node(node, inputs, device, outputs_info, opset_version=opset_version)
         arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
         return cls.run_model(_model_of(node, arrays, outputs_info or (), opset_version), arrays, device, **kwargs)

@@ -16,7 +16,7 @@ from tvm_ext.onnx_opset import opset_of
 from tvm_ext.onnx_origin import inherit
 
 FUNCTIONS = (
-    "AffineGrid", "Attention", "BlackmanWindow", "CenterCropPad", "Celu", "HammingWindow", "HannWindow",
+    "AffineGrid", "Attention", "BlackmanWindow", "CenterCropPad", "HammingWindow", "HannWindow",
     "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss",
 )  # fmt: skip
 # Of the functions that are made of bodies.

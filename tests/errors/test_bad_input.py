@@ -211,7 +211,6 @@ def test_scratchpad_too_small_for_any_tile(mistake: Mistake, tiny: Path, tmp_pat
         (["--dump"], "--dump prints the stage that --stop-after names"),
         (["--stop-after", "tiling"], "no such stage; there are import, legalize"),
         (["--timing-only", "--verify"], "nothing for --verify"),
-        (["--inputs", "x.npz", "--fill-mode", "ones"], "give one of them"),
         (["--reference", "x.onnx"], "--reference is what --verify compares with"),
         (["--fill-mode", "noise"], "'noise' is not one of"),
         (["--frobnicate"], "No such option"),

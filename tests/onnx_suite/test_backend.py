@@ -142,3 +142,10 @@ def test_a_ratio_among_the_inputs_may_be_nothing() -> None:
     np.testing.assert_array_equal(rep.run([x, np.float32(0), np.array(True)])[0], x)
     with pytest.raises(UnsupportedError, match="drops at random"):
         rep.run([x, np.float32(0.5), np.array(True)])
+
+
+def test_a_node_needs_no_opset() -> None:
+    """The newest that the front end knows, where the installed onnx knows newer ones."""
+    x = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+    (y,) = NpuBackend.run_node(onnx.helper.make_node("Celu", ["x"], ["y"], alpha=2.0), [x])
+    np.testing.assert_allclose(y, np.maximum(0, x) + np.minimum(0, 2 * (np.exp(x / 2) - 1)), rtol=1e-5, atol=1e-6)

@@ -8,24 +8,30 @@ it goes with them; for an editable install `python -m tvm_ext.tvmc_hook` does.
 from __future__ import annotations
 
 import sys
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from importlib.machinery import PathFinder
+
+# Neither typing nor importlib.abc, whose base classes a finder and a loader need not have: every start of Python pays.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 TVMC = "tvm.driver.tvmc"
 PTH_NAME = "npu_backend_tvmc.pth"
 PTH_LINE = 'import os; os.environ.get("NPU_TVMC") == "0" or __import__("tvm_ext.tvmc_hook").tvmc_hook.watch()\n'
 
 
-class _Installing(Loader):
+class _Installing:
     """Runs a module as it would run without us, then the installation."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Any) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the module's own loader does."""
-        return self._loader.create_module(spec)
+        made: ModuleType | None = self._loader.create_module(spec)
+        return made
 
     def exec_module(self, module: ModuleType) -> None:
         """The module, then ours."""
@@ -35,7 +41,7 @@ class _Installing(Loader):
         install()
 
 
-class _Watch(MetaPathFinder):
+class _Watch:
     """Finds nothing but TVM's command line, where any other finder would."""
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -44,7 +50,7 @@ class _Watch(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(name, path, target)  # type: ignore[arg-type]
         if spec is not None and spec.loader is not None:
-            spec.loader = _Installing(spec.loader)
+            spec.loader = _Installing(spec.loader)  # type: ignore[assignment]
         return spec
 
 

@@ -74,3 +74,11 @@ def host() -> Host:
 def host_name() -> str:
     """The machine and system that libraries are built for."""
     return f"{platform.machine()}-{platform.system().lower()}"
+
+
+def cannot_link(error: RuntimeError) -> ToolchainError:
+    """What to say when the linker that TVM calls for a host library fails; its last line is the reason."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return ToolchainError(
+        f"TVM cannot link the library: {lines[-1]}; install g++ or clang++, or name one in the environment's CXX"
+    )

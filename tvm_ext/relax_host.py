@@ -12,8 +12,8 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from npu_backend.errors import ToolchainError, UnsupportedError
-from tvm_ext.generation import Built
+from npu_backend.errors import UnsupportedError
+from tvm_ext.generation import Built, cannot_link
 from tvm_ext.parts import CODEGEN
 
 Array = npt.NDArray[Any]
@@ -57,11 +57,7 @@ def build(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], li
     try:
         executable.export_library(str(library), options=list(_LINK_FLAGS))
     except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[-1] if lines else "no message"
-        raise ToolchainError(
-            f"TVM cannot link the library: {reason}; install g++ or clang++, or name one in the environment's CXX"
-        ) from error
+        raise cannot_link(error) from error
     # The virtual machine's constants are in its library.
     return Built(json.dumps({"executor": "relax.VirtualMachine", "function": _MAIN}).encode(),
                  bytes(tvm.runtime.save_param_dict({})))  # fmt: skip

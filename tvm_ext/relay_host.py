@@ -14,8 +14,7 @@ import tvm
 from tvm import relay
 from tvm.contrib import graph_executor
 
-from npu_backend.errors import ToolchainError
-from tvm_ext.generation import Built
+from tvm_ext.generation import Built, cannot_link
 from tvm_ext.parts import CODEGEN
 
 Array = npt.NDArray[Any]
@@ -62,11 +61,7 @@ def build(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], li
     try:
         built.get_lib().export_library(str(library), options=list(_LINK_FLAGS))
     except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[-1] if lines else "no message"
-        raise ToolchainError(
-            f"TVM cannot link the library: {reason}; install g++ or clang++, or name one in the environment's CXX"
-        ) from error
+        raise cannot_link(error) from error
     return Built(built.get_graph_json().encode(), bytes(relay.save_param_dict(built.get_params())))
 
 

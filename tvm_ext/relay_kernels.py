@@ -118,8 +118,15 @@ def _lowered_alone(function: relay.Function) -> tvm.tir.PrimFunc:
     """The function of one operator."""
     module = tvm.IRModule.from_expr(function.with_attr("Primitive", tvm.tir.IntImm("int32", 1)))
     # It warns of what is not fast on a processor.
-    with _quiet("strategy"):
-        return lower_to_primfunc(relay.transform.InferType()(module)["main"], _target())
+    typed = relay.transform.InferType()(module)["main"]
+    try:
+        with _quiet("strategy"):
+            return lower_to_primfunc(typed, _target())
+    except tvm.TVMError as error:
+        # TVM says so with the text of the whole function.
+        if "Failed to convert the Relay function" not in str(error):
+            raise
+        raise ValueError(f"TVM does not lower {function.body.op.name} to loops over elements") from error
 
 
 @contextlib.contextmanager

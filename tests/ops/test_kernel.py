@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from npu_backend.runtime import Emulator
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class Written(ABC):
     """A function of float32 tensors in C; `sources` collects the native functions that were asked for."""
 
     shape: tuple[int, ...]
@@ -41,8 +42,8 @@ class Written:
     def operations(self, out_box: Box) -> KernelOperations:
         return KernelOperations(4 * out_box.size, 0, 8 * out_box.size)
 
-    def body(self, kernel: Kernel) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def body(self, kernel: Kernel) -> str: ...
 
     def symbol(self, kernel: Kernel) -> str:
         body = self.body(kernel)

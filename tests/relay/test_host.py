@@ -15,7 +15,7 @@ from tests.tvm_ext.by_runtime import assert_close, by_onnx_runtime
 from tests.tvm_ext.node_cases import CASES, NodeCase
 from tests.tvm_ext.one_node import feed_of, normal, one_node
 from tests.tvm_ext.small_models import BUILDERS, feeds, quantized_small
-from tvm_ext.driver import CompiledModel, PackageRunner, compile_model, front_end_options
+from tvm_ext.driver import CompiledModel, PackageRunner, compile_model, front_end_options, import_model
 
 # Computes no floats.
 MACHINE = "exynos2100"
@@ -83,3 +83,10 @@ def test_wrong_input_is_named(tmp_path: Path) -> None:
 def test_operator_that_nobody_knows_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="Det 'node': TVM's importer refuses it"):
         compiled(one_node("Det", [normal(3, 3)]), tmp_path)
+
+
+def test_operator_without_loops_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(one_node("CumSum", [normal(3, 4), np.array(1, np.int64)], (1,)), path)
+    (left,) = import_model(path, kernel_spm_bytes=1 << 20).partitioned.host_ops
+    assert left.reason.endswith("no kernel either: TVM does not lower cumsum to loops over elements")

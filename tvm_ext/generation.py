@@ -76,7 +76,7 @@ def host_name() -> str:
     return f"{platform.machine()}-{platform.system().lower()}"
 
 
-def cannot_link(error: RuntimeError) -> ToolchainError:
+def cannot_link(error: Exception) -> ToolchainError:
     """What to say when the linker that TVM calls for a host library fails; its last line is the reason."""
     lines = str(error).strip().splitlines() or ["no message"]
     return ToolchainError(

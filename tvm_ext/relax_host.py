@@ -56,7 +56,8 @@ def build(module: tvm.IRModule, carrier: Path | None, symbols: Sequence[str], li
                                " operators: replace one or cut the model before it") from error  # fmt: skip
     try:
         executable.export_library(str(library), options=list(_LINK_FLAGS))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
+        # TVM asserts that the compiler names its target.
         raise cannot_link(error) from error
     # The virtual machine's constants are in its library.
     return Built(json.dumps({"executor": "relax.VirtualMachine", "function": _MAIN}).encode(),

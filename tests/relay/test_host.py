@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from npu_backend import compile_graph, load_machine, strategy_named
-from npu_backend.errors import InputError, UnsupportedError
+from npu_backend.errors import InputError, ToolchainError, UnsupportedError
 from npu_backend.graph import Graph
 from tests.tvm_ext.by_runtime import assert_close, by_onnx_runtime
 from tests.tvm_ext.node_cases import CASES, NodeCase
@@ -90,3 +90,9 @@ def test_operator_without_loops_says_so(tmp_path: Path) -> None:
     onnx.save(one_node("CumSum", [normal(3, 4), np.array(1, np.int64)], (1,)), path)
     (left,) = import_model(path, kernel_spm_bytes=1 << 20).partitioned.host_ops
     assert left.reason.endswith("no kernel either: TVM does not lower cumsum to loops over elements")
+
+
+def test_linker_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(ToolchainError, match="TVM cannot link the library: "):
+        compiled(quantized_small("conv"), tmp_path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -261,3 +263,15 @@ def test_ports_of_whole_numbers_and_truth_values(tmp_path):
     for name, wanted in outputs_of(model, inputs).items():
         assert got[name].dtype == wanted.dtype
         assert (got[name] == wanted).all()
+
+
+def test_linker_that_fails_is_told(tmp_path):
+    """In a process of its own: TVM remembers what a compiler has said of its target."""
+    onnx.save(quantized_small("conv"), tmp_path / "model.onnx")
+    command = [Path(sys.executable).with_name("npuc"), "compile", "model.onnx", "-o", "package.tar"]
+    environment = {**os.environ, "CXX": "false"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "TVM cannot link the library: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
